@@ -1,0 +1,1 @@
+"""Functions on tensors. They know nothing of requests, streams or programs."""

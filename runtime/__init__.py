@@ -1,0 +1,1 @@
+"""The engine: owns tensors, memory and time. Imports nothing heavy by itself."""

@@ -1,0 +1,187 @@
+"""The one error tree.
+
+    FurcateError
+    ├── UsageError                an argument or a program is wrong; also a ValueError
+    │   ├── TemplateError         the model's chat template cannot express the roles
+    │   ├── ConstraintError       a regex, schema or grammar is invalid or cannot be enforced
+    │   └── CapacityError         a prompt, output or program is larger than can ever fit
+    ├── ModelError                a model is unknown or cannot be obtained
+    │   └── ModelFileError        a model file is damaged, truncated or unsupported
+    ├── WireError                 bytes that are not a message, or a message out of order
+    ├── BackendError              the runtime failed or cannot be reached
+    │   ├── ConnectionFailed      no runtime at that address, or another protocol version
+    │   ├── EngineLost            the engine or the connection ended while programs ran; retryable
+    │   └── Overloaded            a queue is full; retryable
+    ├── GenerationError           one node of a program has no value
+    │   ├── Truncated             the output was cut before it was complete
+    │   ├── ValidationFailed      the output is complete and does not fit its type
+    │   ├── DeadEnd               a constraint allows no further token
+    │   └── UpstreamFailed        a node that this one depends on has failed
+    ├── Cancelled                 the program was cancelled
+    ├── DeadlineExceeded          the program ran past its timeout
+    └── ProgramError              raised by run(): which node, which source line, and why
+
+Every class has a `code`, the name under which it travels on the wire. A message says what happened,
+the value with !r, and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BackendError",
+    "Cancelled",
+    "CapacityError",
+    "ConnectionFailed",
+    "ConstraintError",
+    "DeadEnd",
+    "DeadlineExceeded",
+    "EngineLost",
+    "FurcateError",
+    "GenerationError",
+    "ModelError",
+    "ModelFileError",
+    "Overloaded",
+    "ProgramError",
+    "TemplateError",
+    "Truncated",
+    "UpstreamFailed",
+    "UsageError",
+    "ValidationFailed",
+    "WireError",
+    "from_wire",
+]
+
+
+class FurcateError(Exception):
+    """Base of every error that furcate raises on purpose."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+
+class UsageError(FurcateError, ValueError):
+    code = "usage"
+
+
+class TemplateError(UsageError):
+    code = "template"
+
+
+class ConstraintError(UsageError):
+    """`pointer` is the JSON pointer of the offending schema keyword, where there is one."""
+
+    code = "constraint"
+
+    def __init__(self, message: str, pointer: str | None = None) -> None:
+        super().__init__(message)
+        self.pointer = pointer
+
+
+class CapacityError(UsageError):
+    code = "capacity"
+
+
+class ModelError(FurcateError):
+    code = "model"
+
+
+class ModelFileError(ModelError):
+    code = "model_file"
+
+
+class WireError(FurcateError):
+    code = "wire"
+
+
+class BackendError(FurcateError):
+    code = "backend"
+
+
+class ConnectionFailed(BackendError):
+    code = "connection"
+
+
+class EngineLost(BackendError):
+    code = "engine_lost"
+    retryable = True
+
+
+class Overloaded(BackendError):
+    code = "overloaded"
+    retryable = True
+
+
+class GenerationError(FurcateError):
+    code = "generation"
+
+
+class Truncated(GenerationError):
+    code = "truncated"
+
+
+class ValidationFailed(GenerationError):
+    """`value` is the text that was generated, `attempts` how many were made."""
+
+    code = "validation"
+
+    def __init__(self, message: str, value: object = None, attempts: int = 1) -> None:
+        super().__init__(message)
+        self.value = value
+        self.attempts = attempts
+
+
+class DeadEnd(GenerationError):
+    code = "grammar_dead_end"
+
+
+class UpstreamFailed(GenerationError):
+    code = "upstream"
+
+
+class Cancelled(FurcateError):
+    code = "cancelled"
+
+
+class DeadlineExceeded(FurcateError):
+    code = "deadline"
+
+
+class ProgramError(FurcateError):
+    """A program failed.
+
+    `node` names the primitive (`gen 'answer'`), `location` is "file:line" of the statement that
+    recorded it, `__cause__` the error itself, `state` the program's state as far as it came.
+    """
+
+    code = "program"
+
+    def __init__(
+        self, message: str, *, node: str = "", location: str = "", state: object = None
+    ) -> None:
+        super().__init__(message)
+        self.node = node
+        self.location = location
+        self.state = state
+
+    @property
+    def cause(self) -> BaseException | None:
+        return self.__cause__
+
+
+def _tree(root: type[FurcateError]) -> dict[str, type[FurcateError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+def from_wire(code: str, message: str, pointer: str | None = None) -> FurcateError:
+    """The error that travelled as `code`; an unknown code gives a BackendError that names it."""
+    kind = _tree(FurcateError).get(code)
+    if kind is None:
+        return BackendError(f"{message} (error code {code!r}, unknown to this version)")
+    if issubclass(kind, ConstraintError):
+        return kind(message, pointer)
+    return kind(message)
