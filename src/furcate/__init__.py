@@ -1,4 +1,5 @@
-"""furcate: a language for programs that call a language model, and the runtime that executes them."""
+"""furcate: a language for programs that call a language model, and the runtime that executes
+them."""
 
 from furcate.version import __version__
 

@@ -16,8 +16,9 @@ Whitespace = Literal["compact", "bounded", "free"]
 class Constraint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`body` is the schema as JSON text, the regular expression, or the grammar.
 
-    `whitespace` says how much insignificant white space JSON may have: none, at most one character in
-    a row, or as much as the engine allows. `engine` forces one; what it cannot enforce is then an error.
+    `whitespace` says how much insignificant white space JSON may have: none, at most one character
+    in a row, or as much as the engine allows. `engine` forces one; what it cannot enforce is then
+    an error.
     """
 
     kind: Kind

@@ -29,11 +29,11 @@ TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Sampling parameters of one generation.
 
-    `top_k` -1 and `top_p` 1.0 and `min_p` 0.0 switch those filters off. `temperature` 0.0 is greedy.
-    Penalties count the generated tokens of this generation, as OpenAI's do; `repetition_penalty`
-    counts the prompt too. `logit_bias` maps token ids to additions in logits. `logprobs` is how many
-    alternatives to report for each generated token (0: the sampled token alone, None: nothing);
-    `prompt_logprobs` the same for the tokens before it.
+    `top_k` -1 and `top_p` 1.0 and `min_p` 0.0 switch those filters off. `temperature` 0.0 is
+    greedy. Penalties count the generated tokens of this generation, as OpenAI's do;
+    `repetition_penalty` counts the prompt too. `logit_bias` maps token ids to additions in logits.
+    `logprobs` is how many alternatives to report for each generated token (0: the sampled token
+    alone, None: nothing); `prompt_logprobs` the same for the tokens before it.
     """
 
     max_tokens: int = 128
@@ -69,7 +69,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 
 def check_sampling(sampling: Sampling) -> None:
-    """Raises UsageError that names the first parameter out of its range, its value and the range."""
+    """Raises UsageError that names the first parameter out of its range, its value and the
+    range."""
     for name, (low, high) in _RANGES.items():
         value = getattr(sampling, name)
         if value is not None and not (math.isfinite(value) and low <= value <= high):

@@ -1,0 +1,251 @@
+"""Messages between a client and the front process.
+
+A multipart send after the handshake carries one list of requests; a frame back carries one list of
+events. The connection has two append-only tables, text segments and constraints, so that what many
+programs share travels once. Program ids are chosen by the client, unique in its connection.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from .constraint import Constraint
+from .graph import Node
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "Alternative",
+    "Bye",
+    "Cancel",
+    "ChoiceScores",
+    "Constraints",
+    "Delta",
+    "Event",
+    "Failed",
+    "Finished",
+    "Graph",
+    "Hello",
+    "Options",
+    "Refused",
+    "Release",
+    "Request",
+    "Segments",
+    "TokenLogprob",
+    "Usage",
+    "Value",
+    "ValueMeta",
+    "Welcome",
+]
+
+PROTOCOL_VERSION = 1
+
+ProgramId = Annotated[int, Meta(ge=0, lt=2**63)]
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    pass
+
+
+# Client to front ---------------------------------------------------------------------------------
+
+
+class Hello(_Message, frozen=True, tag="hello"):
+    """The first request of a connection, alone in its send."""
+
+    protocol: int
+    client: str
+
+
+class Segments(_Message, frozen=True, tag="seg"):
+    """Appends texts to the connection's segment table; `first` is the index of the first of
+    them."""
+
+    first: Annotated[int, Meta(ge=0, lt=2**31)]
+    texts: tuple[str, ...]
+
+
+class Constraints(_Message, frozen=True, tag="cons"):
+    """Appends to the connection's constraint table; compilation starts on arrival."""
+
+    first: Annotated[int, Meta(ge=0, lt=2**31)]
+    constraints: tuple[Constraint, ...]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Of a whole program, sent with its first delta. `seed` makes every draw reproducible; `stream`
+    asks for Delta events; `timeout_s` counts from arrival."""
+
+    seed: Annotated[int, Meta(ge=0)]
+    stream: bool = False
+    timeout_s: Annotated[float, Meta(gt=0)] | None = None
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+
+
+class Graph(_Message, frozen=True, tag="graph"):
+    """A delta: appends nodes to a program. `epoch` counts the deltas of the program from 0.
+
+    `done`: the program's function has returned. Afterwards only TextOf and Let nodes may follow,
+    until the client releases the program.
+    """
+
+    program: ProgramId
+    epoch: Annotated[int, Meta(ge=0, lt=2**31)]
+    nodes: tuple[Node, ...]
+    done: bool = False
+    options: Options | None = None
+
+
+class Cancel(_Message, frozen=True, tag="cancel"):
+    """Ends a program, or one branch of it with its children; idempotent."""
+
+    program: ProgramId
+    branch: int | None = None
+
+
+class Release(_Message, frozen=True, tag="release"):
+    """The client forgets these programs; what still runs of them is cancelled."""
+
+    programs: tuple[ProgramId, ...]
+
+
+class Bye(_Message, frozen=True, tag="bye"):
+    """The client leaves; all its programs are cancelled."""
+
+
+Request = Hello | Segments | Constraints | Graph | Cancel | Release | Bye
+
+# Front to client ---------------------------------------------------------------------------------
+
+
+class Welcome(_Message, frozen=True, tag="welcome"):
+    protocol: int
+    model: str
+    tokenizer_fingerprint: str
+    max_context: int
+
+
+class Refused(_Message, frozen=True, tag="refused"):
+    """The connection cannot go on: another protocol version, or a message that is none."""
+
+    code: str
+    message: str
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """Tokens, by where they came from.
+
+    `prompt`: tokens before the node's own output, as the model saw them. `completion`: tokens of
+    the output. Of all tokens the node needed: `reused` were in the cache, `same_step` were
+    computed once for several streams of the same step, `computed` went through a forward. Of the
+    output: `decoded` were sampled from a forward of their own, `forced` followed from the
+    constraint, `drafted` were guessed and confirmed.
+    """
+
+    prompt: int = 0
+    completion: int = 0
+    reused: int = 0
+    same_step: int = 0
+    computed: int = 0
+    decoded: int = 0
+    forced: int = 0
+    drafted: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        fields = self.__struct_fields__
+        return Usage(*(getattr(self, name) + getattr(other, name) for name in fields))
+
+
+class Alternative(msgspec.Struct, frozen=True, array_like=True):
+    logprob: float
+    token_id: int
+    text: str
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """`logprob` is None for the very first token of a sequence, which nothing predicts."""
+
+    logprob: float | None
+    token_id: int
+    text: str
+    top: tuple[Alternative, ...] = ()
+
+
+class ChoiceScores(msgspec.Struct, frozen=True):
+    """Of a Select, in the order of the choices. `token_logprobs[i]` are those of choice i after the
+    `num_rewound` tokens of the prompt that were tokenised anew with the choices. `normalized` is
+    what the method compared. `probabilities` sum to 1; `label_mass` is how likely the model was to
+    say any of the choices at all."""
+
+    token_logprobs: tuple[tuple[TokenLogprob, ...], ...]
+    normalized: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    label_mass: float
+    num_rewound: int = 0
+    greedy_logprob_matrix: tuple[tuple[float, ...], ...] | None = None
+    unconditional_token_logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+    normalized_unconditional: tuple[float, ...] | None = None
+
+
+class ValueMeta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`finish`: "stop" (a stop string, `matched` says which), "eos", "length" or "constraint" (the
+    constraint allows nothing more); for n > 1 that of the first sample. `logprobs` one list a
+    sample."""
+
+    finish: str = "stop"
+    matched: str | None = None
+    usage: Usage = Usage()
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+    scores: ChoiceScores | None = None
+    finishes: tuple[str, ...] = ()
+
+
+class Delta(_Message, frozen=True, tag="delta"):
+    """More text of a generation; only for programs that stream. The deltas of (value, sample) add
+    up to its text. Text that may still turn out to belong to a stop string is held back."""
+
+    program: ProgramId
+    branch: int
+    value: int
+    sample: int
+    text: str
+
+
+class Value(_Message, frozen=True, tag="value"):
+    """A value is there. `data`: text, list of texts, index of a choice, or a Let's result."""
+
+    program: ProgramId
+    value: int
+    data: str | int | float | bool | list[str] | None
+    meta: ValueMeta | None = None
+
+
+class Failed(_Message, frozen=True, tag="failed"):
+    """The node of that ordinal has failed, and with it what depends on it: each dependent value has
+    a Failed of its own with code "upstream". `value` is None where the node has none; its branch
+    then takes no further nodes."""
+
+    program: ProgramId
+    node: int
+    branch: int | None
+    value: int | None
+    code: str
+    message: str
+    pointer: str | None = None
+
+
+class Finished(_Message, frozen=True, tag="finished"):
+    """The last event of a program, unless the client asks for more text: everything is done, failed
+    or cancelled. `error` is set where the program as a whole ended early: "cancelled", "deadline",
+    "engine_lost" or a node that could not be accepted."""
+
+    program: ProgramId
+    usage: Usage
+    code: str | None = None
+    message: str | None = None
+
+
+Event = Welcome | Refused | Delta | Value | Failed | Finished

@@ -1,0 +1,212 @@
+"""Messages between the front process, which owns text, and the engine, which owns token ids.
+
+A stream is one sequence of tokens that grows node by node; a branch of a program is a stream. The
+front appends nodes without waiting; the engine runs them in order and reports each. Every opened
+stream ends in exactly one StreamEnded.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from .constraint import Constraint
+from .graph import ChoicesMethod, Site, TokenId
+from .message import Usage
+from .sampling import Sampling
+
+__all__ = [
+    "Append",
+    "CancelStream",
+    "ChoiceResult",
+    "Choose",
+    "DefineConstraint",
+    "DropConstraint",
+    "End",
+    "EngineEvent",
+    "EngineHello",
+    "EngineReady",
+    "EngineRequest",
+    "Extend",
+    "Generate",
+    "NodeDone",
+    "OpenStream",
+    "RawLogprob",
+    "StreamEnded",
+    "StreamNode",
+    "Tokens",
+]
+
+StreamId = Annotated[int, Meta(ge=0, lt=2**63)]
+U64 = Annotated[int, Meta(ge=0)]  # msgpack holds at most 64 bits
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    pass
+
+
+# Nodes of a stream -------------------------------------------------------------------------------
+
+
+class Extend(_Message, frozen=True, tag="ext"):
+    """Appends known ids."""
+
+    ids: tuple[TokenId, ...]
+
+
+class Generate(_Message, frozen=True, tag="gen"):
+    """Samples until a stop. `sampling.n` and `sampling.seed` and `sampling.stop` are not read here:
+    the front opens a stream for each sample, resolves `seed` and encodes the stop strings.
+
+    `stop_ids` end the output and are not part of it. A stop string is cut off at its first byte; a
+    token that straddles it is replaced by tokens for the bytes before. `report` asks for Tokens
+    messages while it runs.
+    """
+
+    sampling: Sampling
+    seed: U64
+    stops: tuple[bytes, ...] = ()
+    stop_ids: tuple[TokenId, ...] = ()
+    constraint: int | None = None
+    report: bool = False
+    site: Site = 0
+
+
+class Choose(_Message, frozen=True, tag="sel"):
+    """Scores each choice, a non-empty list of ids, as a continuation; appends the winner's ids.
+
+    `unconditional`: context of the method that needs one, the ids before the choices in a sequence
+    that holds nothing else.
+    """
+
+    choices: tuple[tuple[TokenId, ...], ...]
+    seed: U64
+    method: ChoicesMethod = "token_length_normalized"
+    temperature: float = 0.0
+    unconditional: tuple[TokenId, ...] = ()
+    site: Site = 0
+
+
+class End(_Message, frozen=True, tag="end"):
+    """Nothing more will be appended; the stream ends when it gets here."""
+
+
+StreamNode = Extend | Generate | Choose | End
+
+# Front to engine ---------------------------------------------------------------------------------
+
+
+class EngineHello(_Message, frozen=True, tag="hello"):
+    protocol: int
+
+
+class OpenStream(_Message, frozen=True, tag="open"):
+    """Opens a stream: empty, or with the tokens that `parent` has after its first `parent_nodes`
+    nodes, as soon as it has them; a parent that fails before takes the child with it. The front
+    names a parent only before that parent's End."""
+
+    stream: StreamId
+    program: int
+    parent: int | None = None
+    parent_nodes: int = 0
+    priority: int = 0
+
+
+class Append(_Message, frozen=True, tag="append"):
+    stream: StreamId
+    nodes: tuple[StreamNode, ...]
+
+
+class CancelStream(_Message, frozen=True, tag="cancel"):
+    """Idempotent; children that have not branched off yet are cancelled too."""
+
+    stream: StreamId
+
+
+class DefineConstraint(_Message, frozen=True, tag="cons"):
+    """Makes `constraint` known under `id`, chosen by the front; compilation starts at once."""
+
+    id: int
+    constraint: Constraint
+
+
+class DropConstraint(_Message, frozen=True, tag="uncons"):
+    id: int
+
+
+EngineRequest = EngineHello | OpenStream | Append | CancelStream | DefineConstraint | DropConstraint
+
+# Engine to front ---------------------------------------------------------------------------------
+
+
+class EngineReady(_Message, frozen=True, tag="ready"):
+    """Answers EngineHello, and is sent once after start. The front checks the protocol version and
+    the tokenizer it uses itself."""
+
+    protocol: int
+    model: str
+    tokenizer_fingerprint: str
+    max_context: int
+    vocab_size: int
+
+
+class RawLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """`top`: (log-probability, id) of the likeliest tokens at this place, best first."""
+
+    logprob: float | None
+    token_id: int
+    top: tuple[tuple[float, int], ...] = ()
+
+
+class Tokens(_Message, frozen=True, tag="tok"):
+    """Ids of a running Generate that no stop string can take back. `node` is the ordinal of the
+    node in its stream."""
+
+    stream: int
+    node: int
+    ids: tuple[int, ...]
+
+
+class ChoiceResult(msgspec.Struct, frozen=True):
+    """What a Choose found; fields as in message.ChoiceScores, without text."""
+
+    winner: int
+    token_logprobs: tuple[tuple[float, ...], ...]
+    normalized: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    label_mass: float
+    greedy_logprob_matrix: tuple[tuple[float, ...], ...] | None = None
+    unconditional_token_logprobs: tuple[tuple[float, ...], ...] | None = None
+    normalized_unconditional: tuple[float, ...] | None = None
+
+
+class NodeDone(_Message, frozen=True, tag="node"):
+    """A Generate or Choose is complete. `ids` are all it appended."""
+
+    stream: int
+    node: int
+    ids: tuple[int, ...]
+    finish: Literal["stop", "eos", "length", "constraint", "choice"]
+    usage: Usage
+    matched: bytes | None = None
+    logprobs: tuple[RawLogprob, ...] | None = None
+    prompt_logprobs: tuple[RawLogprob, ...] | None = None
+    choice: ChoiceResult | None = None
+
+
+class StreamEnded(_Message, frozen=True, tag="end"):
+    """The last message of a stream. `code` is None where it came to its End, "cancelled", or an
+    error code; `node` is then the ordinal of the node that failed. `usage` covers the whole stream,
+    the nodes that only extend it included."""
+
+    stream: int
+    usage: Usage
+    code: str | None = None
+    node: int = 0
+    message: str | None = None
+    pointer: str | None = None
+
+
+EngineEvent = EngineReady | Tokens | NodeDone | StreamEnded
