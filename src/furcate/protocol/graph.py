@@ -41,7 +41,7 @@ Branch = Annotated[int, Meta(ge=0, lt=2**31)]
 ValueId = Annotated[int, Meta(ge=0, lt=2**31)]
 TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 TableIndex = Annotated[int, Meta(ge=0, lt=2**31)]
-Site = Annotated[int, Meta(ge=0, lt=2**63)]
+Site = Annotated[int, Meta(ge=0)]
 
 ChoicesMethod = Literal[
     "token_length_normalized",

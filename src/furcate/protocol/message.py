@@ -42,7 +42,7 @@ __all__ = [
 
 PROTOCOL_VERSION = 1
 
-ProgramId = Annotated[int, Meta(ge=0, lt=2**63)]
+ProgramId = Annotated[int, Meta(ge=0)]
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):

@@ -81,7 +81,8 @@ def check_sampling(sampling: Sampling) -> None:
         raise UsageError(f"top_k must be -1 (off) or at least 1, got {sampling.top_k!r}")
     if not (0.0 < sampling.repetition_penalty <= 10.0):
         raise UsageError(
-            f"repetition_penalty must be above 0 and at most 10, got {sampling.repetition_penalty!r}"
+            f"repetition_penalty must be above 0 and at most 10, "
+            f"got {sampling.repetition_penalty!r}"
         )
     if sampling.min_tokens > sampling.max_tokens:
         raise UsageError(

@@ -39,7 +39,7 @@ __all__ = [
     "Tokens",
 ]
 
-StreamId = Annotated[int, Meta(ge=0, lt=2**63)]
+StreamId = Annotated[int, Meta(ge=0)]
 U64 = Annotated[int, Meta(ge=0)]  # msgpack holds at most 64 bits
 
 
