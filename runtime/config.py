@@ -1,0 +1,141 @@
+"""Every option of the runtime, its default and its help; the only reader of FURCATE_ variables.
+
+A component takes its own section, never the whole. Does not know what an option does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from furcate.errors import UsageError
+
+from .flags import PREFIX, Flag, Scalar, flags_of, nearest, option
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "CacheConfig",
+    "Config",
+    "EngineConfig",
+    "LogConfig",
+    "ModelConfig",
+    "ScheduleConfig",
+    "ServerConfig",
+    "config_flags",
+    "from_json",
+    "resolve",
+    "to_json",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    name: str = option(
+        "smollm2", "Model to serve: a name or the path of a .gguf file.", flag="model"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = option(
+        "auto", "Number type of the computation; auto takes what this machine computes fastest."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    page_size: int = option(16, "Tokens in a page of the KV cache.", least=1)
+    kv_bytes: int = option(
+        2**30, "Memory for the KV cache, such as 512MiB.", least=2**16, unit="bytes"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleConfig:
+    max_rows: int = option(64, "Streams that may be in one step.", least=1)
+    budget_tokens: int = option(512, "Tokens that one step may compute.", least=1)
+    max_waiting: int = option(1024, "Streams that may wait before more are refused.", least=1)
+    check_invariants: bool = option(False, "Check every invariant after every step: slow.")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    threads: int = option(0, "Threads of a forward; 0 takes one for each core.", least=0)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    address: str | None = option(None, "Where to listen: ipc:// and the path of a socket.")
+    socket_folder: str | None = option(
+        None, "Folder for the socket where no address is given; it must be yours alone."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    level: Literal["debug", "info", "warning", "error"] = option(
+        "warning", "Least serious log lines to print.", flag="log_level"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    model: ModelConfig = field(default_factory=ModelConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+    def __post_init__(self) -> None:
+        for flag in config_flags():
+            section, name = flag.path
+            flag.check(getattr(getattr(self, section), name))
+
+
+def config_flags() -> tuple[Flag, ...]:
+    return flags_of(Config)
+
+
+def resolve(options: Mapping[str, Scalar], environ: Mapping[str, str]) -> Config:
+    """The configuration of `options`, by flag name, then of the variables, then of the defaults.
+
+    An option or a FURCATE_ variable that does not exist is an error, not ignored.
+    """
+    flags = {flag.name: flag for flag in config_flags()}
+    for name in options:
+        if name not in flags:
+            raise UsageError(f"there is no option {name!r}: {nearest(name, flags)}")
+    variables = {flag.variable: flag for flag in flags.values()}
+    values: dict[str, Scalar] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX):
+            continue
+        if variable not in variables:
+            raise UsageError(
+                f"the environment sets {variable!r}, which is no option of furcate: "
+                f"{nearest(variable, variables)} Correct or unset it."
+            )
+        flag = variables[variable]
+        values[flag.name] = flag.read(text, variable)
+    for name, value in options.items():
+        values[name] = flags[name].check(value)
+    return _build(values)
+
+
+def to_json(config: Config) -> bytes:
+    """For another process of the same version."""
+    return msgspec.json.encode(config)
+
+
+def from_json(text: bytes) -> Config:
+    return msgspec.json.decode(text, type=Config)
+
+
+def _build(values: Mapping[str, Scalar]) -> Config:
+    sections: dict[str, dict[str, Scalar]] = {section.name: {} for section in fields(Config)}
+    for flag in config_flags():
+        if flag.name in values:
+            section, name = flag.path
+            sections[section][name] = values[flag.name]
+    return msgspec.convert(sections, Config)
