@@ -1,0 +1,348 @@
+"""The radix tree: which token prefixes have KV, and in which pages.
+
+Keys are token-granular, storage is paged. A node split inside a page copies nothing: both halves
+refer to the page. Nodes are inserted when their forward is scheduled and are *pending* until it is
+complete. Tokens are compared exactly; there is no hashing of content.
+
+Unlocked nodes are kept in the order in which they lost their last lock, deepest first on each path.
+A node below is therefore always earlier in that order than the nodes above it, and the first node
+of the order is always a leaf: eviction takes the front and searches nothing.
+
+The tree counts pages through the pool. It does not know leases; it only counts their locks.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+from .invariant import InvariantError
+from .node import Node, Root, common_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .pool import PagePool
+
+__all__ = ["Match", "RadixTree"]
+
+
+class Match(NamedTuple):
+    """The longest cached prefix: it ends after the first `taken` tokens of `node`.
+
+    `pending_step` is the step that computes its last pending token, 0 if all are computed.
+    """
+
+    node: Node
+    taken: int
+    pending_step: int
+
+    @property
+    def length(self) -> int:
+        return self.node.start + self.taken
+
+
+class RadixTree:
+    """Nodes by namespace; the only writer of `Node`."""
+
+    def __init__(self, pool: PagePool, page_size: int) -> None:
+        self._pool = pool
+        self._page_size = page_size
+        self._roots: dict[str, Root] = {}
+        self._unlocked: OrderedDict[Node, None] = OrderedDict()  # first = next to be evicted
+        self._pending: dict[int, list[Node]] = {}  # by the step that computes them
+        self.num_nodes = 0
+        self.num_tokens = 0
+        self.evicted_tokens = 0
+
+    def root(self, namespace: str) -> Root:
+        """The root of a namespace, made if it does not exist yet."""
+        root = self._roots.get(namespace)
+        if root is None:
+            root = Root(array("i"), 0, [], None, namespace=namespace)
+            self._roots[namespace] = root
+        return root
+
+    def match(self, tokens: array[int], limit: int, namespace: str, ready_by: int) -> Match | None:
+        """The longest cached prefix of `tokens[:limit]`; None in an unknown namespace.
+
+        Changes nothing. A node counts as computed if its step is at most `ready_by`.
+        """
+        node: Node | None = self._roots.get(namespace)
+        if node is None:
+            return None
+        taken, pending_step = 0, 0
+        while node.end < limit and taken == len(node.tokens):
+            child = node.children.get(tokens[node.end])
+            if child is None:
+                break
+            taken = common_prefix(child.tokens, tokens, child.start, limit - child.start)
+            if taken > child.ready_len(ready_by):
+                pending_step = max(pending_step, child.ready_step)
+            node = child
+        return Match(node, taken, pending_step)
+
+    def locate(self, match: Match) -> Node:
+        """The node that ends where the match ends; splits if there is none."""
+        if match.taken == len(match.node.tokens):
+            return match.node
+        return self.split(match.node, match.taken)
+
+    def split(self, node: Node, num_tokens: int) -> Node:
+        """Cut off the first tokens into a new node above; `node` itself stays the lower part."""
+        if not 0 < num_tokens < len(node.tokens) or node.parent is None:
+            raise InvariantError(f"cannot split {node!r} after {num_tokens!r} tokens")
+        size = self._page_size
+        cut = node.start + num_tokens
+        first_index = node.start // size
+        upper = Node(
+            node.tokens[:num_tokens],
+            node.start,
+            node.pages[: -(-cut // size) - first_index],
+            node.parent,
+            node.ready_step,
+            min(num_tokens, node.settled),
+            node.busy_until,
+            node.locks,
+        )
+        upper.children[node.tokens[num_tokens]] = node
+        node.parent.children[upper.tokens[0]] = upper
+        node.parent = upper
+        node.tokens = node.tokens[num_tokens:]
+        node.pages = node.pages[cut // size - first_index :]
+        node.start = cut
+        node.settled = max(0, node.settled - num_tokens)
+        self.num_nodes += 1
+        if cut % size:
+            self._pool.attach(node.pages[0])
+            if node.locks:
+                self._pool.pin(node.pages[0])
+        if upper.locks == 0:
+            # Rightly placed only because whoever splits locks the upper part next.
+            self._unlocked[upper] = None
+        if upper.ready_len(self._pool.completed_step) < num_tokens:
+            self._pending[upper.ready_step].append(upper)
+        return upper
+
+    def append(self, node: Node, tokens: array[int], pages: list[int], ready_step: int) -> Node:
+        """Put tokens below `node`, on which the caller holds a lock, and lock them for it.
+
+        `pages` begins with the page of position `node.end`. Grows `node` itself where nobody else
+        can tell the difference, else adds a child.
+        """
+        if self._can_grow(node, pages[0], ready_step):
+            return self._grow(node, tokens, pages, ready_step)
+        if ready_step < node.ready_step and node.ready_step > self._pool.completed_step:
+            raise InvariantError(
+                f"step {ready_step!r} cannot compute what follows {node!r}, which is later"
+            )
+        child = Node(tokens, node.end, pages, node, ready_step, 0, ready_step, locks=1)
+        if node.children.setdefault(tokens[0], child) is not child:
+            raise InvariantError(f"{node!r} already has a child that begins with {tokens[0]!r}")
+        for page in pages:
+            self._pool.attach(page)
+            self._pool.pin(page)
+        self.num_nodes += 1
+        self.num_tokens += len(tokens)
+        self._note_pending(child)
+        return child
+
+    def lock(self, node: Node) -> None:
+        """Add a lock to the node and to every node above it."""
+        for each in self.path(node):
+            self.lock_only(each)
+
+    def lock_only(self, node: Node) -> None:
+        """Add a lock to a node whose ancestors the caller has locked already."""
+        node.locks += 1
+        if node.locks == 1 and node.parent is not None:
+            self._unlocked.pop(node, None)
+            for page in node.pages:
+                self._pool.pin(page)
+
+    def unlock(self, node: Node, fence: int) -> None:
+        """Remove a lock from the path; its owner used these pages in steps up to `fence`."""
+        for each in self.path(node):
+            if each.locks < 1:
+                raise InvariantError(f"{each!r} is unlocked but has no lock")
+            each.locks -= 1
+            each.busy_until = max(each.busy_until, fence)
+            if each.locks == 0 and each.parent is not None:
+                for page in each.pages:
+                    self._pool.unpin(page)
+                self._unlocked[each] = None
+        self._forget_if_empty(each)
+
+    def path(self, node: Node) -> Iterator[Node]:
+        """The node and all above it, deepest first, the root last."""
+        each: Node | None = node
+        while each is not None:
+            yield each
+            each = each.parent
+
+    def path_pages(self, node: Node, first: int, stop: int) -> list[int]:
+        """The pages of indices `first` to `stop` on the path to `node`.
+
+        Built from the deepest node backwards: of several nodes that cover an index, its page wins.
+        """
+        parts: list[list[int]] = []
+        for each in self.path(node):
+            if stop <= first:
+                break
+            begin = each.start // self._page_size
+            if each.pages and begin < stop:
+                low = max(begin, first)
+                parts.append(each.pages[low - begin : stop - begin])
+                stop = low
+        return [page for part in reversed(parts) for page in part]
+
+    def count_references(self, node: Node, page_index: int, page: int) -> int:
+        """How many nodes on the path have `page` as their page of this index."""
+        begin = page_index * self._page_size
+        count = 0
+        for each in self.path(node):
+            if each.end <= begin or each.parent is None:
+                break
+            count += each.page_at(page_index, self._page_size) == page
+        return count
+
+    def evict(self, num_pages: int) -> int:
+        """Give up unlocked leaves, the least recently used first, until pages are gained.
+
+        Returns the number of pages gained, which may be less; each is free once the steps that
+        used it are complete. Of the last leaf only the tail is given up.
+        """
+        gained = 0
+        while gained < num_pages and self._unlocked:
+            node = next(iter(self._unlocked))
+            excess = num_pages - gained
+            before = self._pool.num_tree
+            if len(node.pages) <= excess:
+                self.evicted_tokens += len(node.tokens)
+                self._remove(node, node.busy_until)
+            else:
+                stop = node.start // self._page_size + len(node.pages) - excess
+                self.evicted_tokens += node.end - stop * self._page_size
+                self._shorten(node, stop * self._page_size - node.start, node.busy_until)
+            gained += before - self._pool.num_tree
+        return gained
+
+    def evict_references(self, node: Node, page_index: int, page: int) -> None:
+        """Remove everything below `node` that has `page` at this index; it must be unlocked."""
+        limit = (page_index + 1) * self._page_size
+        below = list(node.children.values())
+        while below:
+            each = below.pop()
+            if each.start >= limit:
+                continue
+            covers = each.end > page_index * self._page_size
+            if covers and each.page_at(page_index, self._page_size) == page:
+                self.evicted_tokens += self._remove_subtree(each, each.busy_until)
+            else:
+                below.extend(each.children.values())
+
+    def drop_pending(self, step: int, fence: int) -> list[Node]:
+        """Remove what the failed forward `step` would have computed, and everything below it.
+
+        Locks of removed nodes are kept by the nodes that remain above. Nodes that had grown are cut
+        back to what was computed before; these are returned.
+        """
+        cut = []
+        for node in self._pending.pop(step, []):
+            if node.removed or node.ready_step != step:
+                continue
+            if node.settled == 0:
+                self._remove_subtree(node, fence)
+                continue
+            for child in list(node.children.values()):
+                self._remove_subtree(child, fence)
+            self._shorten(node, node.settled, fence)
+            cut.append(node)
+        return cut
+
+    def retire(self, completed_step: int) -> None:
+        """Forget which nodes the completed steps have computed."""
+        for step in [step for step in self._pending if step <= completed_step]:
+            del self._pending[step]
+
+    def nodes(self) -> Iterator[Node]:
+        """Every node with its ancestors before it, roots included."""
+        stack: list[Node] = list(self._roots.values())
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(node.children.values())
+
+    def unlocked(self) -> list[Node]:
+        """The nodes without a lock, the first to be evicted first."""
+        return list(self._unlocked)
+
+    def _can_grow(self, node: Node, first_page: int, ready_step: int) -> bool:
+        if node.parent is None or node.children or node.locks != 1:
+            return False
+        if node.ready_step != ready_step and node.ready_step > self._pool.completed_step:
+            return False
+        return node.end % self._page_size == 0 or node.pages[-1] == first_page
+
+    def _grow(self, node: Node, tokens: array[int], pages: list[int], ready_step: int) -> Node:
+        if node.ready_step <= self._pool.completed_step:
+            node.settled = len(node.tokens)
+            node.ready_step = ready_step
+            self._note_pending(node)
+        node.busy_until = max(node.busy_until, ready_step)
+        added = pages[1:] if node.end % self._page_size else pages
+        for page in added:
+            self._pool.attach(page)
+            self._pool.pin(page)
+        node.pages.extend(added)
+        node.tokens.extend(tokens)
+        self.num_tokens += len(tokens)
+        return node
+
+    def _note_pending(self, node: Node) -> None:
+        if node.ready_step > self._pool.completed_step:
+            self._pending.setdefault(node.ready_step, []).append(node)
+
+    def _shorten(self, node: Node, num_tokens: int, fence: int) -> None:
+        num_pages = -(-(node.start + num_tokens) // self._page_size)
+        num_pages -= node.start // self._page_size
+        for page in node.pages[num_pages:]:
+            if node.locks:
+                self._pool.unpin(page)
+            self._pool.detach(page, max(fence, node.busy_until))
+        del node.pages[num_pages:]
+        self.num_tokens -= len(node.tokens) - num_tokens
+        del node.tokens[num_tokens:]
+        node.settled = min(node.settled, num_tokens)
+        if node.ready_step > self._pool.completed_step and node.settled == num_tokens:
+            node.ready_step = 0  # nothing is left for the pending step to compute
+
+    def _remove_subtree(self, node: Node, fence: int) -> int:
+        """Remove a node and everything below it; returns the number of tokens."""
+        order = [node]
+        for each in order:  # grows while it is read: parents before children
+            order.extend(each.children.values())
+        num_tokens = sum(len(each.tokens) for each in order)
+        for each in reversed(order):
+            self._remove(each, max(fence, each.busy_until))
+        return num_tokens
+
+    def _remove(self, node: Node, fence: int) -> None:
+        if node.parent is None or node.children:
+            raise InvariantError(f"{node!r} is not a leaf and cannot be removed")
+        self._unlocked.pop(node, None)
+        for page in node.pages:
+            if node.locks:
+                self._pool.unpin(page)
+            self._pool.detach(page, fence)
+        del node.parent.children[node.tokens[0]]
+        node.removed = True
+        self.num_nodes -= 1
+        self.num_tokens -= len(node.tokens)
+        self._forget_if_empty(node.parent)
+
+    def _forget_if_empty(self, node: Node) -> None:
+        """Drop the root of a namespace that nobody uses any more."""
+        if isinstance(node, Root) and not node.children and node.locks == 0:
+            self._roots.pop(node.namespace, None)
