@@ -25,7 +25,8 @@ class Matcher(Protocol):
 
     def fill_mask(self, mask: np.ndarray) -> bool:
         """Writes the ids allowed next into `mask`, int32 [ceil(vocab_size / 32)], bit i of word
-        i // 32 for id i. False, with an all-zero mask, where nothing is allowed: a dead end."""
+        i // 32 for id i. False, with an all-zero mask, where nothing is allowed: a dead end, or
+        a finished output that was given no stop id."""
         ...
 
     def accept(self, token_id: int) -> bool:
@@ -33,7 +34,7 @@ class Matcher(Protocol):
         ...
 
     def rollback(self, num_tokens: int) -> None:
-        """Takes back the last accepted tokens."""
+        """Takes back the last accepted tokens, an accepted stop id included."""
         ...
 
     def fork(self) -> Matcher:
@@ -48,6 +49,14 @@ class Matcher(Protocol):
     @property
     def is_finished(self) -> bool:
         """Whether the output must end here: it is complete and nothing but a stop id may follow."""
+        ...
+
+    @property
+    def failure(self) -> str | None:
+        """Why the engine gave up (a limit of its own, a defect), None while it works.
+
+        Once set it stays: every mask is empty and every token refused.
+        """
         ...
 
     def forced_tokens(self, last_ids: Sequence[int]) -> list[int]:
