@@ -54,7 +54,7 @@ class CacheConfig:
 class ScheduleConfig:
     max_rows: int = option(64, "Streams that may be in one step.", least=1)
     budget_tokens: int = option(512, "Tokens that one step may compute.", least=1)
-    max_waiting: int = option(1024, "Streams that may wait before more are refused.", least=1)
+    jump_forward: bool = option(True, "Take tokens that a constraint forces without sampling them.")
     check_invariants: bool = option(False, "Check every invariant after every step: slow.")
 
 

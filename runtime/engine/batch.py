@@ -1,8 +1,8 @@
 """What one forward pass reads: plain arrays, no streams and no requests.
 
-A *row* is a run of consecutive tokens of one sequence: a prompt chunk, one decode token, a branch of
-a select trie. All rows of a batch are computed in one forward; the model knows no other distinction
-between prefill and decode.
+A *row* is a run of consecutive tokens of one sequence: a prompt chunk, one decode token, a branch
+of a select trie. All rows of a batch are computed in one forward; the model knows no other
+distinction between prefill and decode.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["ForwardBatch", "Model", "PageCopy"]
 
 @dataclass(frozen=True, slots=True)
 class PageCopy:
-    """Copy the first `num_tokens` slots of page `source` to page `target`, in every layer, after the
-    layer's own K/V writes and before its attention, in the order given. So a copy may read what the
-    same forward has just written."""
+    """Copy the first `num_tokens` slots of page `source` to page `target`, in every layer, after
+    the layer's own K/V writes and before its attention, in the order given. So a copy may read
+    what the same forward has just written."""
 
     source: int
     target: int
@@ -73,7 +73,7 @@ class Model(Protocol):
         ...
 
     def forward(self, batch: ForwardBatch) -> torch.Tensor:
-        """Logits, float32 [L, vocab_size], of the tokens that `logit_indices` names. The result of a
-        row depends on that row's own tokens alone, bit for bit: never on who else is in the batch,
-        on how the row was cut into chunks or on which pages hold it."""
+        """Logits, float32 [L, vocab_size], of the tokens that `logit_indices` names. The result of
+        a row depends on that row's own tokens alone, bit for bit: never on who else is in the
+        batch, on how the row was cut into chunks or on which pages hold it."""
         ...

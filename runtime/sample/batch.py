@@ -19,11 +19,12 @@ __all__ = ["Alternatives", "SampleRow", "Sampled"]
 class SampleRow:
     """How to draw one token from one row of logits.
 
-    `seed` and `index` (the ordinal of the token in its generation) alone decide the random number, so
-    a draw depends on nothing else that runs. `output_ids` are the tokens generated so far in this
-    generation, `context_ids` all tokens before the row (read for repetition_penalty only); both are
-    views, not copies. `mask` is a bit set of the allowed ids, little-endian in int32 words, or None.
-    `banned_ids` may not be drawn (ends before min_tokens). `num_logprobs` as in Sampling.logprobs.
+    `seed` and `index` (the ordinal of the token in its generation) alone decide the random number,
+    so a draw depends on nothing else that runs. `output_ids` are the tokens generated so far in
+    this generation, `context_ids` all tokens before the row (read for repetition_penalty only);
+    both are views, not copies. `mask` is a bit set of the allowed ids, little-endian in int32
+    words, or None. `banned_ids` may not be drawn (ends before min_tokens). `num_logprobs` as in
+    Sampling.logprobs.
     """
 
     sampling: Sampling
@@ -45,7 +46,8 @@ class Alternatives(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """One drawn token. `token_id` is None where the mask and the banned ids leave nothing to draw."""
+    """One drawn token. `token_id` is None where the mask and the banned ids leave nothing to
+    draw."""
 
     token_id: int | None
     logprobs: Alternatives | None

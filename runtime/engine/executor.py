@@ -1,0 +1,106 @@
+"""Runs forwards and draws from their logits: the only place that starts device work.
+
+A step is `submit`, which may return before the forward has ended, and `collect`, which draws. What
+a row needs from the host (masks) may be made in between. Knows no streams.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from furcate.runtime.sample.sampler import Sampler, log_probs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from furcate.runtime.sample.batch import Alternatives, Sampled, SampleRow
+
+    from .batch import ForwardBatch, Model
+
+__all__ = ["Draw", "Executor", "ModelExecutor", "Score", "StepResult"]
+
+
+class Draw(NamedTuple):
+    """Sample a token from row `logit` of the step's logits."""
+
+    logit: int
+    row: SampleRow
+
+
+class Score(NamedTuple):
+    """The log-probability of `token_id` in row `logit`, and the `num_top` likeliest there."""
+
+    logit: int
+    token_id: int
+    num_top: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """In the order in which they were asked for."""
+
+    sampled: Sequence[Sampled]
+    scores: Sequence[Alternatives]
+
+
+class Executor(Protocol):
+    """Forwards run in the order of their submission."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def max_context(self) -> int: ...
+
+    @property
+    def num_pages(self) -> int: ...
+
+    @property
+    def page_size(self) -> int: ...
+
+    def submit(self, batch: ForwardBatch) -> int:
+        """Starts the forward; its sequence number, counted from 1."""
+        ...
+
+    def collect(self, seq: int, draws: Sequence[Draw], scores: Sequence[Score]) -> StepResult:
+        """Waits for forward `seq` and draws from it; called once for each. An exception of the
+        forward is raised here or in `submit`."""
+        ...
+
+
+class ModelExecutor:
+    """The executor over any Model: computes in `submit`, in the caller's thread."""
+
+    def __init__(self, model: Model, num_pages: int, page_size: int) -> None:
+        self.model = model
+        self.num_pages = num_pages
+        self.page_size = page_size
+        model.allocate(num_pages, page_size)
+        self._sampler = Sampler()
+        self._seq = 0
+        self._logits: dict[int, torch.Tensor] = {}  # by sequence number; [L, vocab_size]
+
+    @property
+    def vocab_size(self) -> int:
+        return self.model.vocab_size
+
+    @property
+    def max_context(self) -> int:
+        return self.model.max_context
+
+    def submit(self, batch: ForwardBatch) -> int:
+        self._seq += 1
+        self._logits[self._seq] = self.model.forward(batch)
+        return self._seq
+
+    def collect(self, seq: int, draws: Sequence[Draw], scores: Sequence[Score]) -> StepResult:
+        logits = self._logits.pop(seq)
+        sampled: Sequence[Sampled] = ()
+        if draws:
+            rows = [draw.logit for draw in draws]
+            chosen = logits if rows == list(range(len(logits))) else logits[rows]
+            sampled = self._sampler.sample(chosen, [draw.row for draw in draws])
+        return StepResult(sampled, log_probs(logits, scores) if scores else ())

@@ -1,0 +1,379 @@
+"""The life of streams: opened, extended node by node, branched, ended.
+
+Owns every stream's tokens and nodes and says what happens to it; each stream gets exactly one
+StreamEnded. Tells the batcher who has something to compute; knows nothing of rows, pages or logits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from furcate.protocol.stream import (
+    Append,
+    CancelStream,
+    Choose,
+    DefineConstraint,
+    DropConstraint,
+    End,
+    Extend,
+    Generate,
+    NodeDone,
+    OpenStream,
+    StreamEnded,
+    Tokens,
+)
+
+from .generation import Generation, Outcome
+from .longest_match import LongestMatch
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from furcate.runtime.constrain.service import Compiler, Ticket
+
+    from furcate.protocol.stream import ChoiceResult, EngineEvent, EngineRequest, RawLogprob
+
+    from .batcher import Batcher
+
+__all__ = ["Lifecycle"]
+
+
+class Lifecycle:
+    """`table[id]` are a token's bytes. `emit` takes each event, in order."""
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        constraints: Compiler,
+        table: Sequence[bytes],
+        max_context: int,
+        jump_forward: bool,
+        emit: Callable[[EngineEvent], None],
+    ) -> None:
+        self.streams: dict[int, Stream] = {}
+        self._batcher = batcher
+        self._constraints = constraints
+        self._table = table
+        self._max_context = max_context
+        self._jump_forward = jump_forward
+        self._emit = emit
+        self._bytes = LongestMatch(table)
+        self._tickets: dict[int, Ticket] = {}  # by constraint id
+        self._compiling: list[Stream] = []
+        self._arrivals = 0
+
+    # Requests ------------------------------------------------------------------------------------
+
+    def handle(self, request: EngineRequest) -> None:
+        match request:
+            case OpenStream():
+                self._open(request)
+            case Append(stream=stream_id, nodes=nodes):
+                self._append(stream_id, nodes)
+            case CancelStream(stream=stream_id):
+                if stream_id in self.streams:
+                    self.end(self.streams[stream_id], "cancelled", "the stream was cancelled")
+            case DefineConstraint(id=key, constraint=constraint):
+                self._tickets[key] = self._constraints.request(constraint)
+            case DropConstraint(id=key):
+                self._tickets.pop(key, None)
+
+    def _open(self, message: OpenStream) -> None:
+        self._arrivals += 1
+        stream = Stream.opened(message, self._arrivals)
+        self.streams[stream.id] = stream
+        if message.parent is None:
+            stream.ends.append(0)
+            return
+        parent = self.streams.get(message.parent)
+        if parent is None:
+            self.end(stream, "upstream", "the stream that it branches off has ended")
+        elif parent.cursor >= message.parent_nodes:
+            self._branch_off(stream, parent, message.parent_nodes)
+        else:
+            parent.children.append((message.parent_nodes, stream))
+
+    def _branch_off(self, child: Stream, parent: Stream, num_nodes: int) -> None:
+        child.tokens = parent.tokens[: parent.ends[num_nodes]]
+        child.ends.append(len(child.tokens))
+        self._advance(child)
+
+    def _append(self, stream_id: int, nodes: tuple[Extend | Generate | Choose | End, ...]) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is not None:  # else it has ended, which its opener has been told
+            stream.nodes.extend(nodes)
+            self._advance(stream)
+
+    # Nodes ---------------------------------------------------------------------------------------
+
+    def _advance(self, stream: Stream) -> None:
+        """Begins the next node, and runs those that need no forward. A call from inside itself, by
+        a node that is over as soon as it begins, leaves the rest to the outer call."""
+        if stream.advancing:
+            return
+        stream.advancing = True
+        while stream.id in self.streams and stream.has_node and not stream.is_busy:
+            node = stream.nodes[stream.cursor]
+            stream.node_counts = stream.counts.copy()
+            match node:
+                case Extend(ids=ids):
+                    if self._has_room(stream, len(ids)):
+                        stream.tokens.extend(ids)
+                        stream.counts.extended += len(ids)
+                        self._node_ended(stream)
+                case Generate():
+                    self._begin_generation(stream, node)
+                case Choose():
+                    self._begin_choice(stream, node)
+                case End():
+                    self.end(stream, None, None)
+        stream.advancing = False
+        if stream.id not in self.streams:
+            return
+        if stream.target > stream.computed:
+            self._batcher.wake(stream)
+        else:
+            self._batcher.rest(stream)
+
+    def _has_room(self, stream: Stream, count: int) -> bool:
+        """Whether that many tokens fit; if not, the stream fails."""
+        length = len(stream.tokens) + count
+        capacity = self._batcher.capacity_tokens
+        if length > self._max_context:
+            reason = f"the model's context holds {self._max_context}"
+        elif length > capacity:
+            reason = f"the KV cache holds {capacity}; give it more with --kv-bytes"
+        else:
+            return True
+        self.end(stream, "capacity", f"the prompt has {length} tokens and {reason}")
+        return False
+
+    def _begin_generation(self, stream: Stream, node: Generate) -> None:
+        if not stream.tokens:
+            self.end(stream, "usage", "there is no text before the generation to go on from")
+            return
+        limit = min(self._max_context, self._batcher.capacity_tokens)
+        budget = min(node.sampling.max_tokens, limit - len(stream.tokens))
+        stream.generation = Generation(node, len(stream.tokens), budget, None)
+        if node.constraint is not None:
+            self._compiling.append(stream)
+            self._poll_ticket(stream)
+        if stream.needs_prompt_logprobs and stream.id in self.streams:
+            self._batcher.recompute(stream)
+
+    def _begin_choice(self, stream: Stream, node: Choose) -> None:
+        longest = max(map(len, node.choices), default=0)
+        if not stream.tokens:
+            self.end(stream, "usage", "there is no text before the choices to go on from")
+        elif not longest or not all(node.choices):
+            self.end(stream, "usage", "a choice without tokens cannot be scored")
+        elif node.method == "unconditional_likelihood_normalized" and not node.unconditional:
+            self.end(
+                stream,
+                "usage",
+                "unconditional_likelihood_normalized needs a model with a beginning-of-text token; "
+                "use token_length_normalized",
+            )
+        elif self._has_room(stream, longest):
+            stream.choice = node
+
+    def _node_ended(self, stream: Stream) -> None:
+        """Moves on to the next node and lets go the children that branch off here."""
+        stream.ends.append(len(stream.tokens))
+        ready = [child for at, child in stream.children if at <= stream.cursor]
+        if ready:
+            stream.children = [(at, c) for at, c in stream.children if at > stream.cursor]
+            for child in ready:
+                self._branch_off(child, stream, stream.cursor)
+
+    # Constraints ---------------------------------------------------------------------------------
+
+    @property
+    def has_compiled(self) -> bool:
+        """Whether a stream can go on because its constraint is ready."""
+        return any(self._ticket(stream).ready for stream in self._compiling)
+
+    def poll_constraints(self) -> None:
+        for stream in tuple(self._compiling):
+            self._poll_ticket(stream)
+            if stream.id in self.streams and not stream.awaits_constraint:
+                self._advance(stream)
+
+    def _ticket(self, stream: Stream) -> Ticket:
+        assert stream.generation is not None
+        assert stream.generation.node.constraint is not None
+        return self._tickets[stream.generation.node.constraint]
+
+    def _poll_ticket(self, stream: Stream) -> None:
+        """Gives the generation its matcher, or fails it, once the constraint is compiled."""
+        active = stream.generation
+        assert active is not None
+        if active.node.constraint not in self._tickets:
+            self._compiling.remove(stream)
+            self.end(stream, "usage", f"constraint {active.node.constraint!r} is not defined")
+            return
+        ticket = self._ticket(stream)
+        if not ticket.ready:
+            return
+        self._compiling.remove(stream)
+        if ticket.error is not None:
+            self.end(stream, ticket.error.code, str(ticket.error), ticket.error.pointer)
+            return
+        assert ticket.grammar is not None
+        active.matcher = ticket.grammar.matcher(active.node.stop_ids)
+        if active.budget > 0:
+            self._force(stream)
+
+    # Results -------------------------------------------------------------------------------------
+
+    def drawn(self, stream: Stream, token_id: int | None, logprob: RawLogprob | None) -> None:
+        """A token was sampled for the stream's generation; None where nothing may be drawn."""
+        active = stream.generation
+        assert active is not None
+        if token_id is None:
+            self._nothing_allowed(stream, active)
+            return
+        if active.matcher is not None and not active.matcher.accept(token_id):
+            if token_id not in active.node.stop_ids:
+                self.end(stream, "grammar_dead_end", "the constraint refused a token it allowed")
+                return
+        if active.queue:
+            active.queue.pop(0)
+            stream.counts.forced += 1
+        else:
+            stream.counts.decoded += token_id not in active.node.stop_ids
+        if not self._take(stream, token_id, logprob):
+            self._force(stream)
+        if stream.generation is active and active.node.report:
+            self._report(stream, active)
+
+    def prefilled(self, stream: Stream) -> None:
+        """All tokens of the stream are computed and its generation may produce none."""
+        active = stream.generation
+        assert active is not None
+        self._finish(stream, active, Outcome("length", 0))
+
+    def _nothing_allowed(self, stream: Stream, active: Generation) -> None:
+        if active.matcher is not None and active.matcher.is_accepting:
+            self._finish(stream, active, Outcome("constraint", len(active.ids)))
+        else:
+            text = bytes(active.stops.text[-60:]).decode("utf-8", "replace")
+            self.end(
+                stream,
+                "grammar_dead_end",
+                f"no token may follow {text!r}: the constraint cannot be completed from here",
+            )
+
+    def _take(self, stream: Stream, token_id: int, logprob: RawLogprob | None) -> bool:
+        """Adds a token to the generation; True if that ended it."""
+        active = stream.generation
+        assert active is not None
+        outcome = active.take(token_id, self._table_bytes(token_id), logprob)
+        if len(active.ids) > len(stream.tokens) - active.start:
+            stream.tokens.append(token_id)
+        if outcome is not None:
+            self._finish(stream, active, outcome)
+        return outcome is not None
+
+    def _table_bytes(self, token_id: int) -> bytes:
+        """A model's vocabulary may be larger than its tokenizer's."""
+        return self._table[token_id] if token_id < len(self._table) else b""
+
+    def _force(self, stream: Stream) -> None:
+        """Takes the tokens that the constraint leaves no choice about, without sampling them: at
+        once, or one a step where jumping is off or their log-probabilities are wanted."""
+        active = stream.generation
+        if active is None or active.matcher is None or active.queue:
+            return
+        forced = active.matcher.forced_tokens(stream.tokens)
+        if not self._jump_forward or active.node.sampling.logprobs is not None:
+            active.queue.extend(forced)
+            return
+        for token_id in forced:
+            if not active.matcher.accept(token_id):
+                return
+            stream.counts.forced += 1
+            if self._take(stream, token_id, None):
+                return
+
+    def _report(self, stream: Stream, active: Generation) -> None:
+        ids = active.unreported()
+        if ids:
+            self._emit(Tokens(stream.id, stream.cursor, tuple(ids)))
+
+    def _finish(self, stream: Stream, active: Generation, outcome: Outcome) -> None:
+        """Cuts the output where a stop string says so and reports the node."""
+        keep = active.start + outcome.kept
+        kept = active.ids[: outcome.kept] + self._bytes.encode(outcome.tail)
+        if len(stream.tokens) > keep:
+            del stream.tokens[keep:]
+            self._batcher.shorten(stream, keep)
+        stream.tokens.extend(kept[outcome.kept :])
+        stream.counts.completion += len(kept)
+        stream.generation = None
+        wanted = active.node.sampling
+        self._emit(
+            NodeDone(
+                stream.id,
+                stream.cursor,
+                tuple(kept),
+                outcome.finish,
+                stream.counts.since(stream.node_counts, active.start),
+                outcome.matched,
+                None if wanted.logprobs is None else tuple(active.logprobs[: outcome.kept]),
+                None
+                if wanted.prompt_logprobs is None
+                else tuple(stream.prompt_logprobs[: active.start]),
+            )
+        )
+        self._node_ended(stream)
+        self._advance(stream)
+
+    def chosen(self, stream: Stream, result: ChoiceResult) -> tuple[int, ...]:
+        """Appends the winner of the stream's Choose; its ids. `chose` must follow."""
+        assert stream.choice is not None
+        ids = stream.choice.choices[result.winner]
+        start = len(stream.tokens)
+        stream.tokens.extend(ids)
+        stream.counts.completion += len(ids)
+        self._emit(
+            NodeDone(
+                stream.id,
+                stream.cursor,
+                ids,
+                "choice",
+                stream.counts.since(stream.node_counts, start),
+                choice=result,
+            )
+        )
+        return ids
+
+    def chose(self, stream: Stream) -> None:
+        """The winner's KV is in place: goes on to the next node."""
+        stream.choice = None
+        self._node_ended(stream)
+        self._advance(stream)
+
+    # The end -------------------------------------------------------------------------------------
+
+    def end(
+        self, stream: Stream, code: str | None, message: str | None, pointer: str | None = None
+    ) -> None:
+        """The one way out. Children that have not branched off yet go too. Callable twice."""
+        if self.streams.pop(stream.id, None) is None:
+            return
+        self._batcher.rest(stream)
+        if stream in self._compiling:
+            self._compiling.remove(stream)
+        self._emit(
+            StreamEnded(stream.id, stream.usage, code, max(0, stream.cursor), message, pointer)
+        )
+        for _, child in stream.children:
+            if code == "cancelled":
+                self.end(child, code, message)
+            else:
+                self.end(child, "upstream", f"the stream that it branches off failed: {message}")
+        stream.children.clear()
+        stream.generation = None
+        stream.choice = None

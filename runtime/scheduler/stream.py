@@ -1,0 +1,120 @@
+"""A stream of nodes: its tokens, its place in its nodes and in the cache.
+
+State only; the scheduler alone writes it. The lengths obey
+`lease.inserted <= computed <= len(tokens)`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+from furcate.protocol.message import Usage
+
+if TYPE_CHECKING:
+    from furcate.protocol.stream import Choose, OpenStream, RawLogprob, StreamNode
+    from furcate.runtime.cache.lease import Lease
+
+    from .generation import Generation
+
+__all__ = ["Counts", "Stream"]
+
+
+@dataclass(slots=True)
+class Counts:
+    """Tokens of a stream by where they came from; the terms of protocol.message.Usage."""
+
+    extended: int = 0
+    completion: int = 0
+    reused: int = 0
+    same_step: int = 0
+    computed: int = 0
+    decoded: int = 0
+    forced: int = 0
+
+    def copy(self) -> Counts:
+        return Counts(*(getattr(self, item.name) for item in fields(self)))
+
+    def since(self, before: Counts, prompt: int) -> Usage:
+        """The usage between two snapshots, behind `prompt` tokens."""
+        return Usage(
+            prompt=prompt,
+            completion=self.completion - before.completion,
+            reused=self.reused - before.reused,
+            same_step=self.same_step - before.same_step,
+            computed=self.computed - before.computed,
+            decoded=self.decoded - before.decoded,
+            forced=self.forced - before.forced,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """`ends[k]` is the length after k nodes, so `ends[0]` is what was inherited."""
+
+    id: int
+    program: int
+    order: tuple[int, int]  # priority (higher first, so negated), then arrival
+    tokens: array[int] = field(default_factory=lambda: array("i"))
+    computed: int = 0  # positions with valid KV under `lease`; 0 without one
+    covered: int = 0  # most positions that ever had KV, for honest accounting of reuse
+    lease: Lease | None = None  # while it runs
+    queued: bool = False  # while it waits to run
+    advancing: bool = False  # while its nodes are being gone through
+    nodes: list[StreamNode] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    generation: Generation | None = None
+    choice: Choose | None = None
+    children: list[tuple[int, Stream]] = field(default_factory=list)  # not branched off yet
+    prompt_logprobs: list[RawLogprob] = field(default_factory=list)  # of the first positions
+    counts: Counts = field(default_factory=Counts)
+    node_counts: Counts = field(default_factory=Counts)  # as the active node began
+
+    @classmethod
+    def opened(cls, message: OpenStream, arrival: int) -> Stream:
+        return cls(message.stream, message.program, (-message.priority, arrival))
+
+    @property
+    def cursor(self) -> int:
+        """Ordinal of the active node, or of the next one to arrive."""
+        return len(self.ends) - 1
+
+    @property
+    def has_node(self) -> bool:
+        return 0 <= self.cursor < len(self.nodes)
+
+    @property
+    def is_busy(self) -> bool:
+        """A node is active that needs forwards."""
+        return self.generation is not None or self.choice is not None
+
+    @property
+    def awaits_constraint(self) -> bool:
+        """The active generation has a constraint that is not compiled yet."""
+        active = self.generation
+        return active is not None and active.node.constraint is not None and active.matcher is None
+
+    @property
+    def target(self) -> int:
+        """How many positions the active node needs computed."""
+        if self.choice is not None:
+            return len(self.tokens)
+        if self.generation is None:
+            return 0
+        return len(self.tokens) - 1 if self.awaits_constraint else len(self.tokens)
+
+    @property
+    def needs_prompt_logprobs(self) -> bool:
+        """The active generation reports log-probabilities of its prompt and they are not all
+        there."""
+        active = self.generation
+        return (
+            active is not None
+            and active.node.sampling.prompt_logprobs is not None
+            and len(self.prompt_logprobs) < active.start
+        )
+
+    @property
+    def usage(self) -> Usage:
+        return self.counts.since(Counts(), self.counts.extended)
