@@ -153,7 +153,7 @@ class ChatTemplate:
             prefix = self._appended(roles, head)
         else:
             raise self._rewritten(roles, before, whole)
-        if roles[-1] == ASSISTANT:
+        if roles[-1] == ASSISTANT and len(roles) > 1:  # nothing prompts for a first turn
             prefix = self._generation_prompt(roles, before, prefix, mode)
         return Edge(self._pieces(prefix), self._pieces(suffix))
 
