@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from furcate.runtime.constrain.service import InlineCompiler
 
+from furcate.errors import ModelError
 from furcate.protocol.message import PROTOCOL_VERSION
 from furcate.protocol.stream import EngineReady, NodeDone, StreamEnded
 from furcate.runtime.config import ScheduleConfig
@@ -36,6 +37,7 @@ __all__ = [
     "ScriptedModel",
     "StepEngine",
     "make_scheduler",
+    "model_named",
     "reply_with",
 ]
 
@@ -133,8 +135,10 @@ class ContextModel(_PagedModel):
         places = positions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         read = _mix(_mix(places + self._seed) ^ ids.astype(np.uint64))
         state = _mix(read.sum(dtype=np.uint64, keepdims=True))
-        noise = (_mix(state ^ _mix(self._lanes)) >> np.uint64(40)).astype(np.float32) / 2**24
-        return self._bias + 4.0 * noise
+        noise = (_mix(state ^ _mix(self._lanes)) >> np.uint64(40)).astype(np.float32) / np.float32(
+            2**24
+        )
+        return self._bias + np.float32(4.0) * noise
 
 
 class ScriptedModel(_PagedModel):
@@ -154,6 +158,16 @@ class ScriptedModel(_PagedModel):
         row = np.full(self.vocab_size, -30.0, np.float32)
         row[self._follow(ids.tolist())] = 0.0
         return row
+
+
+def model_named(name: str) -> Model:
+    """The model that `--model test:NAME` means: `context`, or `endless`, which says "a" until its
+    budget is spent."""
+    if name == "context":
+        return ContextModel()
+    if name == "endless":
+        return ScriptedModel(lambda ids: ord("a"))
+    raise ModelError(f"there is no test model {name!r}; there are 'context' and 'endless'")
 
 
 def reply_with(

@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from furcate.protocol.stream import RawLogprob
-
 from .stops import StopMatcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from furcate.protocol.stream import Generate
+    from furcate.protocol.stream import Generate, RawLogprob
     from furcate.runtime.constrain.base import Matcher
 
 __all__ = ["Finish", "Generation", "Outcome"]
