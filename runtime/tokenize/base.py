@@ -29,10 +29,12 @@ class TextCodec(Protocol):
     @property
     def table(self) -> list[bytes]:
         """The bytes of every id; b"" for a control token. Not to be changed."""
+        ...
 
     @property
     def vocab_size(self) -> int:
         """How many ids have a meaning. The model's logits may be wider."""
+        ...
 
     @property
     def control_names(self) -> Mapping[str, int]: ...
@@ -49,6 +51,7 @@ class TextCodec(Protocol):
     @property
     def adds_bos(self) -> bool:
         """Whether a plain prompt, one without a chat template, begins with `bos_id`."""
+        ...
 
     @property
     def end_of_turn_ids(self) -> frozenset[int]: ...
@@ -56,6 +59,7 @@ class TextCodec(Protocol):
     @property
     def fingerprint(self) -> str:
         """A sha256 that two codecs share only if they encode and decode alike."""
+        ...
 
     @property
     def chat_template(self) -> str | None: ...
@@ -63,20 +67,25 @@ class TextCodec(Protocol):
     @property
     def template_variables(self) -> Mapping[str, str]:
         """What a template may print by name: `bos_token`, `eos_token` and the like."""
+        ...
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text` as data: never a control id, whatever it spells."""
+        ...
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """As `encode` for each text."""
+        ...
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the ids' bytes together; what is not UTF-8 becomes U+FFFD."""
+        ...
 
     def token_bytes(self, token_id: int) -> bytes: ...
 
     def control(self, name: str) -> int:
         """The id of the control token of that exact name."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

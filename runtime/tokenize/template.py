@@ -138,7 +138,8 @@ class ChatTemplate:
         return encode_pieces(self._codec, pieces)
 
     def _compute_edge(self, roles: tuple[str, ...], mode: Mode) -> Edge:
-        before = self._rendered(roles[:-1], False) if len(roles) > 1 else ""
+        earlier, role = roles[:-1], roles[-1]
+        before = self._rendered(earlier, False) if earlier else ""
         whole = self._rendered(roles, False)
         stand_in = _stand_in(len(roles) - 1)
         if whole.count(stand_in) != 1:
@@ -153,7 +154,7 @@ class ChatTemplate:
             prefix = self._appended(roles, head)
         else:
             raise self._rewritten(roles, before, whole)
-        if roles[-1] == ASSISTANT and len(roles) > 1:  # nothing prompts for a first turn
+        if role == ASSISTANT and earlier:  # nothing prompts for a first turn
             prefix = self._generation_prompt(roles, before, prefix, mode)
         return Edge(self._pieces(prefix), self._pieces(suffix))
 

@@ -9,6 +9,7 @@ This module does not know where the header comes from or what a conversation loo
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import tokenizers
@@ -29,18 +30,29 @@ __all__ = ["Tokenizer"]
 END_OF_TURN_NAMES = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endofturn|>")
 
 
+@dataclass(frozen=True, eq=False)
 class Tokenizer(Vocabulary):
     """Encodes with the vocabulary and merges of a model file. Immutable, safe from any thread."""
 
-    def __init__(self, vocabulary: BytePairVocabulary, rule: PreTokenizerRule) -> None:
+    _backend: tokenizers.Tokenizer = field(repr=False)
+    _missing: bytes = field(repr=False)  # bytes that no token stands for
+
+    @classmethod
+    def from_header(cls, header: Header, *, pre: str | None = None) -> Tokenizer:
+        """The tokenizer of a model file; `pre` overrules how the file wants text cut."""
+        vocabulary = read_vocabulary(header)
+        return cls.of(vocabulary, rule_for(vocabulary.pre if pre is None else pre))
+
+    @classmethod
+    def of(cls, vocabulary: BytePairVocabulary, rule: PreTokenizerRule) -> Tokenizer:
         controls = vocabulary.control_names()
-        control_ids = frozenset(controls.values())
+        table = vocabulary.bytes_of_tokens(frozenset(controls.values()))
         ids = vocabulary.special_ids
         ends = frozenset(ids[name] for name in ("eos", "eot", "eom") if name in ids)
         turns = frozenset(controls[name] for name in END_OF_TURN_NAMES if name in controls)
-        super().__init__(
+        return cls(
             name=vocabulary.name,
-            table=vocabulary.bytes_of_tokens(control_ids),
+            table=table,
             control_names=controls,
             eos_ids=ends,
             bos_id=ids.get("bos"),
@@ -49,19 +61,9 @@ class Tokenizer(Vocabulary):
             fingerprint=_fingerprint(vocabulary, rule),
             chat_template=vocabulary.chat_template,
             template_variables=_template_variables(vocabulary),
+            _backend=_backend(vocabulary, controls, rule),
+            _missing=_missing_bytes(table),
         )
-        # The dataclass is frozen; these two are set once, here.
-        object.__setattr__(self, "_backend", _backend(vocabulary, controls, rule))
-        object.__setattr__(self, "_missing", _missing_bytes(self.table))
-
-    _backend: tokenizers.Tokenizer
-    _missing: bytes
-
-    @classmethod
-    def from_header(cls, header: Header, *, pre: str | None = None) -> Tokenizer:
-        """The tokenizer of a model file; `pre` overrules how the file wants text cut."""
-        vocabulary = read_vocabulary(header)
-        return cls(vocabulary, rule_for(vocabulary.pre if pre is None else pre))
 
     def encode(self, text: str) -> list[int]:
         self._check(text)
