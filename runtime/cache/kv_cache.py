@@ -55,7 +55,7 @@ class KVCache:
     @property
     def num_available(self) -> int:
         """Pages that `extend` can get, some of them only after fenced steps are complete."""
-        return self.pool.num_free + self.pool.num_fenced + self.pool.num_evictable
+        return self.pool.num_idle + self.pool.num_evictable
 
     def pages_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.page_size)
@@ -302,7 +302,7 @@ class KVCache:
     def _allocate(self, num_pages: int) -> list[int] | None:
         """Take pages, evicting no more than needed, and nothing if it cannot be enough."""
         pool = self.pool
-        missing = num_pages - pool.num_free - pool.num_fenced
+        missing = num_pages - pool.num_idle
         if missing > pool.num_evictable:
             return None
         if missing > 0:

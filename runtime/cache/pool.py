@@ -48,8 +48,13 @@ class PagePool:
         return len(self._fenced)
 
     @property
+    def num_idle(self) -> int:
+        """Pages without references: allocatable now or once their fence has passed."""
+        return len(self._free) + len(self._fenced)
+
+    @property
     def num_private(self) -> int:
-        return self.total - self.num_free - self.num_fenced - self.num_tree
+        return self.total - self.num_idle - self.num_tree
 
     def allocate(self, num_pages: int) -> list[int] | None:
         """Take free pages, each held by one lease; None, and nothing taken, if there are fewer."""

@@ -217,7 +217,7 @@ class RadixTree:
         while gained < num_pages and self._unlocked:
             node = next(iter(self._unlocked))
             excess = num_pages - gained
-            before = self._pool.num_tree
+            before = self._pool.num_idle
             if len(node.pages) <= excess:
                 self.evicted_tokens += len(node.tokens)
                 self._remove(node, node.busy_until)
@@ -225,7 +225,7 @@ class RadixTree:
                 stop = node.start // self._page_size + len(node.pages) - excess
                 self.evicted_tokens += node.end - stop * self._page_size
                 self._shorten(node, stop * self._page_size - node.start, node.busy_until)
-            gained += before - self._pool.num_tree
+            gained += self._pool.num_idle - before
         return gained
 
     def evict_references(self, node: Node, page_index: int, page: int) -> None:
