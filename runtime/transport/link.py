@@ -1,6 +1,6 @@
 """The two ends of the connection between front and engine process.
 
-Each knows no other, in a folder that is this user's alone. A frame that is no message means that the
+Both live in a folder that is this user's alone. A frame that is no message means that the
 other side is broken: it is raised or reported, not skipped.
 """
 

@@ -1,0 +1,228 @@
+"""The front process: clients on one side, the engine process on the other, a Front between them.
+
+Owns the sockets, the engine process and the order in which they come and go. Knows no program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import uvloop
+import zmq
+from furcate.runtime.graph.front import Front
+
+from furcate.errors import BackendError, EngineLost, FurcateError
+from furcate.protocol.stream import EngineReady
+from furcate.runtime.clock import MonotonicClock
+from furcate.runtime.transport.address import address_of, default_folder, path_of, prepare_folder
+from furcate.runtime.transport.clients import ClientSocket
+from furcate.runtime.transport.link import LINK_SUFFIX, FrontEnd
+from furcate.runtime.transport.lock import SocketLock
+
+from .engine_process import EngineProcess
+from .text import fetch_model, load_text
+from .turn import FrontDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from furcate.protocol.message import Request
+    from furcate.protocol.stream import EngineEvent
+    from furcate.runtime.config import Config, ServerConfig
+
+    Announce = Callable[[str], None]
+
+__all__ = ["Server", "serve", "socket_of"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SOCKET_NAME = "serve.sock"
+LAST_WORDS_MS = 500  # for clients to be told before the sockets go
+LAST_WORDS_S = 0.5  # for a process that ended to be told from a connection that did
+STOPPED = "the server has been stopped"
+
+
+def serve(config: Config, announce: Announce) -> None:
+    """Serves until SIGTERM or SIGINT; `announce` gets the address once clients may connect.
+
+    Raises what keeps the server from starting, and EngineLost when the engine ends.
+    """
+    path = socket_of(config.server)
+    prepare_folder(path.parent)
+    lock = SocketLock(path)
+    try:
+        fetch_model(config.model)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(config, path, announce))
+    finally:
+        lock.release()
+
+
+def socket_of(config: ServerConfig) -> Path:
+    """Where to listen. Beside the socket live its lock and the engine's socket."""
+    if config.address is not None:
+        return path_of(config.address, LINK_SUFFIX)
+    folder = Path(config.socket_folder) if config.socket_folder else default_folder(os.environ)
+    return path_of(address_of(folder.absolute() / SOCKET_NAME), LINK_SUFFIX)
+
+
+async def _run(config: Config, path: Path, announce: Announce) -> None:
+    await Server(config, path, announce).run()
+
+
+class Server:
+    """One run of the front, made and used on its event loop.
+
+    Its end is decided once: by a signal (None), or by the error that ended the engine.
+    """
+
+    def __init__(self, config: Config, path: Path, announce: Announce) -> None:
+        self._config = config
+        self._path = path
+        self._link_path = Path(f"{path}{LINK_SUFFIX}")
+        self._announce = announce
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[EngineReady] = self._loop.create_future()
+        self._end: asyncio.Future[FurcateError | None] = self._loop.create_future()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._clients: ClientSocket | None = None
+        self._driver: FrontDriver[bytes] | None = None
+
+    async def run(self) -> None:
+        """Returns after a signal; raises the error that ended the engine or its start."""
+        self._loop.set_exception_handler(self._callback_failed)
+        with ExitStack() as stack:
+            stack.callback(self._context.term)
+            stack.callback(self._remove_sockets)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._loop.add_signal_handler(number, self._finish, None)
+                stack.callback(self._loop.remove_signal_handler, number)
+            link = FrontEnd(self._context, self._link_path, self._loop, self)
+            stack.callback(link.close)
+            engine = await EngineProcess.start(self._config, self._link_path)
+            watching = asyncio.ensure_future(self._watch(engine))
+            try:
+                await self._start(link)
+                error = await self._end
+                self._say_goodbye(STOPPED if error is None else str(error))
+            finally:
+                self._close_clients()
+                await engine.stop()
+                watching.cancel()
+        if error is not None:
+            raise error
+
+    # What the sockets report ---------------------------------------------------------------------
+
+    def connected(self, client: bytes) -> None:
+        self._front_driver.connect(client)
+
+    def received(self, client: bytes, requests: list[Request]) -> None:
+        try:
+            self._front_driver.received(client, requests)
+        except Exception:
+            log.exception("a message of client %s has failed", client.hex())
+            if self._clients is not None:
+                self._clients.refuse(client, BackendError.code, "the server failed on a message")
+
+    def gone(self, client: bytes) -> None:
+        self._front_driver.disconnect(client)
+
+    def engine_events(self, events: list[EngineEvent]) -> None:
+        if self._driver is not None:
+            self._driver.engine_events(events)
+        elif not self._ready.done() and isinstance(events[0], EngineReady):
+            self._ready.set_result(events[0])
+
+    def engine_lost(self, message: str) -> None:
+        # If the process has ended, that is the better explanation: it gets a moment to be noticed.
+        self._loop.call_later(LAST_WORDS_S, self._finish, EngineLost(message))
+
+    # Beginning and end ---------------------------------------------------------------------------
+
+    async def _start(self, link: FrontEnd) -> None:
+        """Lets clients in as soon as the engine is ready; returns early if the end comes first."""
+        text = _in_thread(self._loop, lambda: load_text(self._config.model))
+        started = asyncio.gather(self._ready, text)
+        either: list[asyncio.Future[Any]] = [started, self._end]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if self._end.done():
+            started.cancel()
+            return
+        ready, (codec, template) = started.result()
+        front = Front(codec, template, ready)
+        self._clients = clients = ClientSocket(self._context, self._path, self._loop, self)
+        self._driver = FrontDriver(front, self._loop, MonotonicClock(), link.send, clients.send)
+        self._announce(address_of(self._path))
+
+    async def _watch(self, engine: EngineProcess) -> None:
+        error = await engine.ended()
+        self._finish(error if self._driver is None else EngineLost(str(error)))
+
+    def _finish(self, error: FurcateError | None) -> None:
+        if not self._end.done():
+            self._end.set_result(error)
+
+    def _callback_failed(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        log.error(
+            "the front has failed: %s",
+            context.get("message"),
+            exc_info=error if isinstance(error, BaseException) else None,
+        )
+        self._finish(BackendError(f"the front has failed: {error or context.get('message')}"))
+
+    def _say_goodbye(self, message: str) -> None:
+        if self._driver is not None:
+            self._driver.engine_lost(message)
+
+    def _close_clients(self) -> None:
+        if self._driver is not None:
+            self._driver.close()
+        if self._clients is not None:
+            self._clients.close(LAST_WORDS_MS)
+
+    def _remove_sockets(self) -> None:
+        for path in (self._path, self._link_path):
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+    @property
+    def _front_driver(self) -> FrontDriver[bytes]:
+        assert self._driver is not None, "clients are let in after it is there"
+        return self._driver
+
+
+def _in_thread(loop: asyncio.AbstractEventLoop, function: Callable[[], T]) -> asyncio.Future[T]:
+    """The function's result, from a thread that keeps nobody from leaving."""
+    future: asyncio.Future[T] = loop.create_future()
+
+    def set_unless_cancelled(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result: T | None = None
+        failure: BaseException | None = None
+        try:
+            result = function()
+        except BaseException as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(set_unless_cancelled, result, failure)
+
+    threading.Thread(target=run, name="furcate-text", daemon=True).start()
+    return future
