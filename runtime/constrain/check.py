@@ -53,8 +53,8 @@ class OutputCheck:
     def _schema_problem(self, text: str) -> str | None:
         try:
             value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            return f"the output is not JSON: {error}"
+        except (ValueError, RecursionError) as refusal:
+            return f"the output is not JSON: {refusal}"
         try:
             error = next(self._validator.iter_errors(value), None)
         except ValueError as refusal:  # a value that JSON has and the validator does not
@@ -96,7 +96,7 @@ class _ByteTable:
     bos_token_id = None
     eos_token_id = 256
     special_token_ids = (256,)
-    tokens = tuple(bytes([byte]) for byte in range(256)) + (b"",)
+    tokens = (*(bytes([byte]) for byte in range(256)), b"")
 
     def __call__(self, text: str) -> list[int]:
         return list(text.encode())

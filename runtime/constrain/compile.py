@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 from .engine_llguidance import compile_llguidance
 from .engine_xgrammar import compile_xgrammar, load_xgrammar
 from .grammar import CompiledGrammar
+from .proof import ProofLimits, prove
 
 if TYPE_CHECKING:
     from .grammar import CursorSource, Toolkit
     from .recipe import Recipe
 
-__all__ = ["compile_recipe", "compile_source", "load_recipe"]
+__all__ = ["compile_proved", "compile_recipe", "load_recipe"]
 
 
-def compile_source(recipe: Recipe, toolkit: Toolkit) -> CursorSource:
+def _compile(recipe: Recipe, toolkit: Toolkit) -> CursorSource:
     if recipe.engine == "xgrammar":
         return compile_xgrammar(recipe, toolkit.vocabulary)
     return compile_llguidance(recipe, toolkit.vocabulary)
@@ -23,7 +24,14 @@ def compile_source(recipe: Recipe, toolkit: Toolkit) -> CursorSource:
 
 def compile_recipe(recipe: Recipe, toolkit: Toolkit) -> CompiledGrammar:
     """Compiles here and now, unproved and without a time limit; raises ConstraintError."""
-    return _grammar(recipe, compile_source(recipe, toolkit), toolkit)
+    return _grammar(recipe, _compile(recipe, toolkit), toolkit)
+
+
+def compile_proved(recipe: Recipe, toolkit: Toolkit) -> CompiledGrammar:
+    """Compiles and walks it; raises ConstraintError also for what could never be decoded."""
+    grammar = compile_recipe(recipe, toolkit)
+    prove(grammar, toolkit.vocabulary.vocab_size, ProofLimits())
+    return grammar
 
 
 def load_recipe(recipe: Recipe, serialized: bytes | None, toolkit: Toolkit) -> CompiledGrammar:

@@ -1,13 +1,14 @@
 """llguidance: derivatives for regular expressions, Earley for the rest, with limits on both.
 
-Everything reaches it as a Lark grammar with `no_forcing`, so that it never tokenizes: its own forced
-tokens know no left context and would empty the mask for ours. A grammar has no serialised form;
-building it takes a millisecond and gives up the GIL.
+Everything reaches it as a Lark grammar with `no_forcing`, so that it never tokenizes: its own
+forced tokens know no left context and would empty the mask for ours. A grammar has no serialised
+form; building it takes a millisecond and gives up the GIL.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import llguidance
@@ -42,6 +43,9 @@ class LlguidanceSource:
         # Its size cannot be asked for; lexer states are what grows.
         self.num_bytes = 64 * 1024 + 32 * len(source)
 
+    def serialize(self) -> None:
+        return None
+
     def cursor(self) -> LlguidanceCursor:
         return LlguidanceCursor(self._matcher.deep_copy(), self._num_mask_bytes)
 
@@ -53,9 +57,7 @@ def compile_llguidance(recipe: Recipe, vocabulary: EngineVocabulary) -> Llguidan
         vocabulary.llguidance,
         llguidance.LLMatcher.grammar_from_lark(source),
         log_level=0,
-        limits=llguidance.LLParserLimits(
-            max_lexer_states=_MAX_LEXER_STATES, verbose_errors=False
-        ),
+        limits=llguidance.LLParserLimits(max_lexer_states=_MAX_LEXER_STATES, verbose_errors=False),
     )
     if matcher.is_error():
         raise ConstraintError(
@@ -78,12 +80,17 @@ def _lark(recipe: Recipe) -> str:
             schema = {} if schema else {"not": {}}
         options = {"json_allowed_escapes": _ALLOWED_ESCAPES, **_WHITESPACE[recipe.whitespace]}
         return f"{_NO_FORCING}start: %json {json.dumps({**schema, 'x-guidance': options})}"
-    return _NO_FORCING + recipe.body
+    return f"{recipe.body}\n{_NO_FORCING}"  # last, so that line numbers in errors are the user's
 
 
 def _reason(message: str) -> str:
-    """The message in one line, without a backtrace."""
-    return " ".join(message.split("<backtrace>")[0].split())[:300]
+    """The message in one line, without backtraces, echoes of our wrapping and its positions."""
+    kept = re.split(r"<backtrace>|<non-verbose/>|^1 \| ", message, maxsplit=1, flags=re.MULTILINE)[
+        0
+    ]
+    if _NO_FORCING.strip() in message:
+        kept = re.sub(r"^at 2\(\d+\): ", "", kept)
+    return " ".join(kept.split())[:300]
 
 
 class LlguidanceCursor:

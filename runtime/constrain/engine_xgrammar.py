@@ -6,6 +6,7 @@ come from the recipe and the guard. It is used for what it enforces; `schema_rou
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,7 @@ __all__ = ["XgrammarSource", "compile_xgrammar", "load_xgrammar"]
 # reads. The rules are replaced by text; one that is not found means another xgrammar.
 _SOUND_STRINGS = (
     (
-        r'basic_escape ::= (([\"\\/bfnrt]) '
+        r"basic_escape ::= (([\"\\/bfnrt]) "
         r'| ("u" [A-Fa-f0-9] [A-Fa-f0-9] [A-Fa-f0-9] [A-Fa-f0-9]))',
         r"basic_escape ::= (([\"\\bfnrt]))",
     ),
@@ -109,8 +110,8 @@ def _json_grammar(recipe: Recipe) -> xgrammar.Grammar:
 
 def _reason(error: Exception) -> str:
     """The message without the engine's time stamp and source position."""
-    lines = str(error).strip().splitlines()
-    return lines[0].split("is false: ")[-1].split("] ")[-1][:300] if lines else repr(error)
+    lines = str(error).strip().splitlines() or [repr(error)]
+    return re.sub(r"^(\[[\d:]+\] )?(/\S+:\d+: )?(Check failed: .* is false: )?", "", lines[0])[:300]
 
 
 class XgrammarCursor:
@@ -177,7 +178,7 @@ class XgrammarCursor:
 
     def forced_bytes(self) -> bytes:
         try:
-            return self._matcher.find_jump_forward_string().encode()
+            return str(self._matcher.find_jump_forward_string()).encode()
         except Exception as error:
             self._fail(error)
             return b""

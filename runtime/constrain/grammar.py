@@ -23,6 +23,10 @@ class CursorSource(Protocol):
     @property
     def num_bytes(self) -> int: ...
 
+    def serialize(self) -> bytes | None:
+        """For another process with the same vocabulary; None if the engine has no such form."""
+        ...
+
     def cursor(self) -> Cursor:
         """A new cursor at the start."""
         ...
@@ -50,6 +54,9 @@ class CompiledGrammar:
     @property
     def num_bytes(self) -> int:
         return self._source.num_bytes
+
+    def serialize(self) -> bytes | None:
+        return self._source.serialize()
 
     def matcher(self, stop_ids: Sequence[int]) -> ConstrainedMatcher:
         return ConstrainedMatcher(self._source.cursor(), self, stop_ids)

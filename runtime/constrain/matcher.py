@@ -1,8 +1,8 @@
 """The Matcher over any engine: stop ids, control tokens, limits and forced tokens in one place.
 
-An engine supplies a Cursor, which knows text tokens only. Everything that must hold whichever engine
-runs is here, so that no engine can get it wrong: control ids are never allowed, stop ids exactly
-where the output may end, and a failed engine is a dead end, never an exception.
+An engine supplies a Cursor, which knows text tokens only. Everything that must hold whichever
+engine runs is here, so that no engine can get it wrong: control ids are never allowed, stop ids
+exactly where the output may end, and a failed engine is a dead end, never an exception.
 """
 
 from __future__ import annotations

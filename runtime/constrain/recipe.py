@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from furcate.errors import ConstraintError
+from furcate.protocol.constraint import Kind, Whitespace  # noqa: TC001  (msgspec reads them)
 
 from .schema import parse_schema
 from .schema_normal import normalize
 from .schema_routing import choose_engine
 
 if TYPE_CHECKING:
-    from furcate.protocol.constraint import Constraint, Kind, Whitespace
+    from furcate.protocol.constraint import Constraint
 
-__all__ = ["MAX_BODY_BYTES", "Recipe", "check_size", "prepare"]
+__all__ = ["MAX_BODY_BYTES", "Recipe", "check_body", "prepare"]
 
 MAX_BODY_BYTES = {
     "json_schema": 256 * 1024,
@@ -29,6 +30,7 @@ MAX_BODY_BYTES = {
     "ebnf": 256 * 1024,
     "lark": 256 * 1024,
 }
+MAX_EBNF_RULES = 5_000
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,24 +42,40 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     whitespace: Whitespace
 
 
-def check_size(constraint: Constraint) -> None:
-    """Refuses a body over its limit; cheap enough for any thread."""
-    limit = MAX_BODY_BYTES[constraint.kind]
-    if len(constraint.body) > limit or len(constraint.body.encode("utf-8", "replace")) > limit:
+def check_body(constraint: Constraint) -> None:
+    """Refuses a body that is empty, over its limit or not text; cheap enough for any thread."""
+    kind, body = constraint.kind, constraint.body
+    limit = MAX_BODY_BYTES[kind]
+    if not body:
+        raise ConstraintError(f"the {kind} constraint is empty; give it a body")
+    if len(body) > limit or len(body.encode(errors="replace")) > limit:
         raise ConstraintError(
-            f"a {constraint.kind} constraint may have {limit} bytes, "
-            f"got {len(constraint.body)} characters; make it smaller"
+            f"a {kind} constraint may have {limit} bytes, got {len(body)} characters; "
+            "make it smaller"
+        )
+    if kind == "ebnf" and body.count("::=") > MAX_EBNF_RULES:
+        raise ConstraintError(
+            f"an ebnf constraint may have {MAX_EBNF_RULES} rules, got {body.count('::=')}; "
+            "make it smaller"
+        )
+    index = body.find("\0")
+    try:
+        body.encode()
+    except UnicodeEncodeError as error:
+        index = error.start
+    if index >= 0:
+        raise ConstraintError(
+            f"the {kind} constraint contains the character {body[index]!r} at {index}; remove it"
         )
 
 
 def prepare(constraint: Constraint) -> Recipe:
     """Checks a constraint and chooses its engine; raises ConstraintError."""
-    check_size(constraint)
+    check_body(constraint)
     if constraint.engine == "outlines":
         raise ConstraintError(
             "engine 'outlines' is not available in this version; use engine='auto'"
         )
-    _check_text(constraint)
     if constraint.kind == "json_schema":
         schema = normalize(parse_schema(constraint.body))
         engine = choose_engine(schema, constraint.engine, constraint.whitespace)
@@ -70,23 +88,4 @@ def prepare(constraint: Constraint) -> Recipe:
                 f"engine {constraint.engine!r} does not take {constraint.kind} constraints; "
                 f"use engine={engine!r} or 'auto'"
             )
-    return Recipe(
-        engine=engine, kind=constraint.kind, body=body, whitespace=constraint.whitespace
-    )
-
-
-def _check_text(constraint: Constraint) -> None:
-    if not constraint.body:
-        raise ConstraintError(f"the {constraint.kind} constraint is empty; give it a body")
-    try:
-        constraint.body.encode()
-    except UnicodeEncodeError as error:
-        raise ConstraintError(
-            f"the {constraint.kind} constraint is not Unicode text: "
-            f"character {error.object[error.start]!r} at {error.start}; remove it"
-        ) from None
-    if "\0" in constraint.body:
-        raise ConstraintError(
-            f"the {constraint.kind} constraint contains the character '\\x00' "
-            f"at {constraint.body.index(chr(0))}; remove it"
-        )
+    return Recipe(engine=engine, kind=constraint.kind, body=body, whitespace=constraint.whitespace)

@@ -104,6 +104,8 @@ def parse_schema(body: str) -> Schema:
         raise ConstraintError(
             f"a JSON schema is an object or a boolean, got {_shorten(root)}; wrap it in an object"
         )
+    if root is False:
+        raise ConstraintError("no value fits the JSON schema 'false'; leave the constraint out", "")
     _check_json_depth(root)
     _check_against_metaschema(root)
     _check_limits(root)

@@ -63,7 +63,7 @@ def normalize(root: Schema) -> Schema:
 class _Normalizer:
     def __init__(self, root: Schema) -> None:
         self._root = root
-        self._shared = (
+        self._shared: dict[str, Any] = (
             {k: root[k] for k in ("$defs", "definitions") if k in root}
             if isinstance(root, dict)
             else {}
