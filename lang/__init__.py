@@ -1,1 +1,68 @@
-""""""
+"""The language: programs as Python functions, recorded as they run. Everything public is exported
+by `furcate` itself; the modules here are private."""
+
+from ._connect import Engine, connect
+from ._default import set_default_backend
+from ._expr import Expr
+from ._fork import StateGroup
+from ._function import Function, function
+from ._gen import gen, gen_int, gen_string
+from ._meta import Scores
+from ._ref import Ref, join
+from ._results import StreamEvent
+from ._role import (
+    assistant,
+    assistant_begin,
+    assistant_end,
+    system,
+    system_begin,
+    system_end,
+    user,
+    user_begin,
+    user_end,
+)
+from ._select import (
+    greedy_token_selection,
+    select,
+    token_length_normalized,
+    unconditional_likelihood_normalized,
+)
+from ._special import special
+from ._state import ProgramState
+from .backend.mock import Mock, MockCall
+from .backend.session import Session
+
+__all__ = [
+    "Engine",
+    "Expr",
+    "Function",
+    "Mock",
+    "MockCall",
+    "ProgramState",
+    "Ref",
+    "Scores",
+    "Session",
+    "StateGroup",
+    "StreamEvent",
+    "assistant",
+    "assistant_begin",
+    "assistant_end",
+    "connect",
+    "function",
+    "gen",
+    "gen_int",
+    "gen_string",
+    "greedy_token_selection",
+    "join",
+    "select",
+    "set_default_backend",
+    "special",
+    "system",
+    "system_begin",
+    "system_end",
+    "token_length_normalized",
+    "unconditional_likelihood_normalized",
+    "user",
+    "user_begin",
+    "user_end",
+]

@@ -1,0 +1,216 @@
+"""`run_batch`: one program over many items.
+
+The caller's thread records item after item and sends them in chunks. The first body that waits for
+a value sends everything recorded so far and lets a bounded number of threads go on with the items
+that are left, while it waits. Every body runs exactly once, and a thread that waits, waits for the
+backend alone: with a single thread nothing can block anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from furcate.errors import Cancelled, UsageError
+
+from ._default import backend_or_default
+from ._run import Call, execute, execute_async, finish, finish_async, open_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ._options import RunOptions
+    from ._program import Program
+    from ._slot import Slot
+    from ._state import ProgramState
+    from .backend.session import Session
+
+__all__ = ["Batch", "OnError", "num_threads_of", "run_async_batch"]
+
+OnError = Literal["raise", "return"]
+
+_CHUNK = 256  # programs in one message
+_WINDOW = 1024  # items that are recorded ahead of the one whose result is handed out
+_JOIN_S = 5.0  # how long a cancelled body may take to notice
+_MAX_ASYNC = 256  # async programs at a time
+
+
+def num_threads_of(given: int | str | None) -> int:
+    """How many bodies may wait at a time, the caller's thread included."""
+    if given is None or given == "auto":
+        return max(64, (os.cpu_count() or 1) * 16)
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise UsageError(f"num_threads must be 'auto' or an integer from 1 on, got {given!r}")
+    return given
+
+
+@dataclass(eq=False)
+class _Item:
+    """Filled by the thread that has claimed it."""
+
+    call: Call
+    state: ProgramState | None = None
+    refusal: Exception | None = None  # why there is no state
+    ended: bool = False  # the body has
+
+
+class Batch:
+    """The work of one run_batch; `results` drives it and is iterated once."""
+
+    def __init__(
+        self, calls: Sequence[Call], options: RunOptions, num_threads: int, on_error: OnError
+    ) -> None:
+        self._items = [_Item(call) for call in calls]
+        self._options = options
+        self._session: Session = backend_or_default(options.backend)
+        self._num_threads = num_threads
+        self._on_error = on_error
+        self._next = 0
+        self._stopped = False
+        self._unsent: list[Program] = []
+        self._threads: list[threading.Thread] = []
+        self._changed = threading.Condition()
+
+    def results(self) -> Iterator[ProgramState]:
+        """The states in the order of the items, each once it and those before it are there."""
+        try:
+            for index, item in enumerate(self._items):
+                self._record_until(min(index + _WINDOW, len(self._items)), index)
+                with self._changed:
+                    self._changed.wait_for(lambda item=item: item.ended)  # type: ignore[misc]
+                yield self._result(item)
+        finally:
+            self._stop()
+
+    def _result(self, item: _Item) -> ProgramState:
+        if item.state is None:
+            assert item.refusal is not None
+            raise item.refusal
+        state, item.state = item.state, None  # from here on it lives as long as the caller wants
+        program = state._program
+        try:
+            if program.body_error is not None:
+                raise program.body_error
+            finish(state)
+        except Exception:
+            if self._on_error == "raise":
+                raise
+        finally:
+            program.before_wait = None
+        return state
+
+    # Recording -----------------------------------------------------------------------------------
+
+    def _record_until(self, end: int, wanted: int) -> None:
+        """Records up to `end` if the window has room for a chunk, or if `wanted` is not begun."""
+        if self._next > wanted and end - self._next < _CHUNK and end < len(self._items):
+            return
+        while self._next < end and self._record_one(end):
+            if len(self._unsent) >= _CHUNK or self._threads:
+                self._send()
+        self._send()
+
+    def _record_one(self, end: int) -> bool:
+        with self._changed:
+            if self._stopped or self._next >= end:
+                return False
+            index, self._next = self._next, self._next + 1
+        item = self._items[index]
+        try:
+            state = item.state = open_state(
+                item.call, self._options, sink=self._session, index=index, lazy=True
+            )
+            state._program.before_wait = self._before_wait
+            execute(state, item.call)
+            with self._changed:
+                self._unsent.append(state._program)
+        except Exception as error:
+            # A body's own error is kept in its program until its turn in `results`.
+            item.refusal = error
+        finally:
+            with self._changed:
+                item.ended = True
+                self._changed.notify_all()
+        return True
+
+    def _send(self, *more: Program) -> None:
+        """One message for every program whose body has ended unsent, and for `more`."""
+        with self._changed:
+            programs = [*self._unsent, *more]
+            self._unsent.clear()
+        for program in programs:
+            program.results.start_clock()
+        self._session.flush(programs)
+
+    # Bodies that wait ----------------------------------------------------------------------------
+
+    def _before_wait(self, program: Program, slot: Slot | None) -> None:
+        """In the thread of a body, or of `finish`: nothing recorded may stay unsent now."""
+        self._send(program)
+        if slot is not None and not program.recording.done:
+            self._start_threads()
+
+    def _start_threads(self) -> None:
+        with self._changed:
+            if self._threads or self._stopped:
+                return
+            count = min(self._num_threads - 1, len(self._items) - self._next)
+            for number in range(count):
+                context = contextvars.copy_context()
+                thread = threading.Thread(
+                    target=context.run,
+                    args=(self._work,),
+                    name=f"furcate-batch-{number}",
+                    daemon=True,
+                )
+                self._threads.append(thread)
+        for thread in tuple(self._threads):
+            thread.start()
+
+    def _work(self) -> None:
+        while self._record_one(len(self._items)):
+            self._send()
+
+    def _stop(self) -> None:
+        """Nothing new is begun; what still runs is cancelled, and the threads end."""
+        with self._changed:
+            self._stopped = True
+            states = [item.state for item in self._items if item.state is not None]
+        for state in states:
+            if not state._program.results.over:
+                state._program.cancel(Cancelled("the batch that this program belongs to has ended"))
+        for thread in tuple(self._threads):
+            if thread.ident is not None:
+                thread.join(_JOIN_S)
+
+
+def run_async_batch(
+    calls: Sequence[Call], options: RunOptions, on_error: OnError
+) -> list[ProgramState]:
+    """Async programs need no threads: they are tasks of one event loop."""
+    limit = asyncio.Semaphore(_MAX_ASYNC)
+
+    async def run_one(index: int, call: Call) -> ProgramState:
+        async with limit:
+            state = open_state(call, options, index=index)
+            try:
+                await execute_async(state, call)
+                await finish_async(state)
+            except Exception:
+                if on_error == "raise":
+                    raise
+            return state
+
+    async def run_all() -> list[ProgramState]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run_one(i, call)) for i, call in enumerate(calls)]
+        return [task.result() for task in tasks]
+
+    try:
+        return asyncio.run(run_all())
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None

@@ -1,0 +1,168 @@
+"""`gen`: generated text or a typed value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from furcate.errors import UsageError
+
+from ._expr import Expr
+from ._output import Output, choice_output, output_of
+from ._sampling import Keywords, collect
+from ._select import build_select, check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from furcate.protocol.graph import ChoicesMethod
+
+__all__ = ["GenExpr", "gen", "gen_int", "gen_string"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenExpr(Expr):
+    """`sampling` holds only what the call itself said."""
+
+    name: str | None
+    output: Output
+    sampling: Keywords = field(default_factory=dict)
+
+
+def gen(
+    name: str | None = None,
+    max_tokens: int | None = None,
+    *,
+    max_new_tokens: int | None = None,
+    min_tokens: int | None = None,
+    min_new_tokens: int | None = None,
+    n: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    stop_token_ids: Sequence[int] | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    min_p: float | None = None,
+    frequency_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    repetition_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | None = None,
+    ignore_eos: bool | None = None,
+    seed: int | None = None,
+    return_logprob: bool | None = None,
+    logprob_start_len: int | None = None,
+    top_logprobs_num: int | None = None,
+    return_text_in_logprobs: bool | None = None,
+    dtype: type | str | None = None,
+    choices: Sequence[str] | None = None,
+    choices_method: ChoicesMethod | None = None,
+    regex: str | None = None,
+    json_schema: str | Mapping[str, object] | type | None = None,
+    type: object = None,
+) -> Expr:
+    """Generates text, appends it, and stores it as `name`.
+
+    A parameter left out is taken from `run(...)`, and else from the defaults of `Sampling`: 128
+    tokens, temperature 1.0. `stop` strings end the text and are not part of it. `n` above 1 makes
+    the variable a list; the text goes on with the first.
+
+    At most one of these shapes the output: `regex`; `json_schema` (JSON text, a dict or a type; the
+    variable is the text); `dtype` (int, float, bool or str; the variable stays a str); `type` (any
+    type that pydantic can describe; the variable is a value of it, never half of one: an output
+    that was cut is Truncated, one that does not fit is ValidationFailed). `type=str` is free text,
+    a Literal or Enum of strings yields the bare string, any other type is generated as JSON.
+
+    `choices` makes it a `select`; `type` then reads the chosen text.
+
+    `return_logprob=True` puts log-probabilities in `state.get_meta_info(name)`: with
+    `top_logprobs_num` alternatives, from prompt position `logprob_start_len` on, and with texts if
+    `return_text_in_logprobs`.
+    """
+    check_name(name)
+    sampling = collect(
+        {
+            "max_tokens": max_tokens,
+            "max_new_tokens": max_new_tokens,
+            "min_tokens": min_tokens,
+            "min_new_tokens": min_new_tokens,
+            "n": n,
+            "stop": stop,
+            "stop_token_ids": stop_token_ids,
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "min_p": min_p,
+            "frequency_penalty": frequency_penalty,
+            "presence_penalty": presence_penalty,
+            "repetition_penalty": repetition_penalty,
+            "logit_bias": logit_bias,
+            "ignore_eos": ignore_eos,
+            "seed": seed,
+            "return_logprob": return_logprob,
+            "logprob_start_len": logprob_start_len,
+            "top_logprobs_num": top_logprobs_num,
+            "return_text_in_logprobs": return_text_in_logprobs,
+        }
+    )
+    if choices is None:
+        if choices_method is not None:
+            raise UsageError(f"choices_method={choices_method!r} has no effect without choices")
+        return GenExpr(name, output_of(dtype, regex, json_schema, type), sampling)
+    shapes = {"dtype": dtype, "regex": regex, "json_schema": json_schema}
+    useless = [key for key, value in (sampling | shapes).items() if value is not None]
+    useless = [key for key in useless if key != "temperature"]
+    if useless:
+        raise UsageError(f"{useless[0]} has no effect with choices: drop it")
+    return build_select(name, choices, temperature, choices_method, False, choice_output(type))
+
+
+def gen_int(
+    name: str | None = None,
+    max_tokens: int | None = None,
+    *,
+    max_new_tokens: int | None = None,
+    n: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    stop_token_ids: Sequence[int] | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    min_p: float | None = None,
+    frequency_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    ignore_eos: bool | None = None,
+    return_logprob: bool | None = None,
+    logprob_start_len: int | None = None,
+    top_logprobs_num: int | None = None,
+    return_text_in_logprobs: bool | None = None,
+) -> Expr:
+    """`gen(dtype=int)`: digits with an optional sign; the variable stays a str."""
+    return gen(name, dtype=int, **_shared(locals()))  # type: ignore[arg-type]
+
+
+def gen_string(
+    name: str | None = None,
+    max_tokens: int | None = None,
+    *,
+    max_new_tokens: int | None = None,
+    n: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    stop_token_ids: Sequence[int] | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    min_p: float | None = None,
+    frequency_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    ignore_eos: bool | None = None,
+    return_logprob: bool | None = None,
+    logprob_start_len: int | None = None,
+    top_logprobs_num: int | None = None,
+    return_text_in_logprobs: bool | None = None,
+) -> Expr:
+    """`gen(dtype=str)`: words in double quotes, which are part of the variable."""
+    return gen(name, dtype=str, **_shared(locals()))  # type: ignore[arg-type]
+
+
+def _shared(arguments: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in arguments.items() if key != "name"}

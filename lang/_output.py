@@ -1,0 +1,134 @@
+"""What a generation yields: the constraint that shapes its text and the value read from it.
+
+`type=` accepts whatever pydantic can describe. `str` is free text; a Literal or Enum of strings
+generates the bare string; every other type generates JSON. pydantic is imported on first use.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from furcate.errors import ConstraintError, UsageError, ValidationFailed
+
+from ._constraint import alternation, dtype_constraint, json_constraint, regex_constraint
+
+if typing.TYPE_CHECKING:
+    from furcate.protocol.constraint import Constraint
+
+__all__ = ["TEXT", "Output", "choice_output", "output_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """`parse` turns the text into the value, None leaves the text. `whole`: a cut text has no
+    value."""
+
+    constraint: Constraint | None = None
+    stops: tuple[str, ...] = ()
+    parse: Callable[[str], object] | None = None
+    whole: bool = False
+
+
+TEXT = Output()
+
+
+def output_of(
+    dtype: object = None,
+    regex: str | None = None,
+    json_schema: str | Mapping[str, object] | type | None = None,
+    as_type: object = None,
+) -> Output:
+    """Raises UsageError where more than one shape is given, ConstraintError where it is none."""
+    given = {"dtype": dtype, "regex": regex, "json_schema": json_schema, "type": as_type}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise UsageError(f"{names[0]} and {names[1]} both shape the output: keep one of them")
+    if dtype is not None:
+        constraint, stops = dtype_constraint(dtype)
+        return Output(constraint, stops)
+    if regex is not None:
+        return Output(regex_constraint(regex))
+    if json_schema is not None:
+        if isinstance(json_schema, str | Mapping):
+            return Output(json_constraint(json_schema))
+        return Output(json_constraint(_schema(json_schema)))
+    if as_type is not None:
+        return _typed(as_type)
+    return TEXT
+
+
+def choice_output(as_type: object) -> Output:
+    """Of a select: the chosen text, read as that type where one is given."""
+    if as_type is None or as_type is str:
+        return TEXT
+    return Output(parse=_reader(as_type, json_text=False))
+
+
+def _typed(as_type: object) -> Output:
+    try:
+        return _typed_once(as_type)
+    except TypeError:  # not hashable, such as Annotated with a list in it
+        return _build_typed(as_type)
+
+
+@functools.lru_cache(maxsize=512)
+def _typed_once(as_type: object) -> Output:
+    return _build_typed(as_type)
+
+
+def _build_typed(as_type: object) -> Output:
+    if as_type is str:
+        return TEXT
+    texts = _bare_texts(as_type)
+    if texts is not None:
+        parse = _reader(as_type, json_text=False)
+        return Output(alternation(texts), parse=parse, whole=True)
+    constraint = json_constraint(_schema(as_type))
+    return Output(constraint, parse=_reader(as_type, json_text=True), whole=True)
+
+
+def _bare_texts(as_type: object) -> tuple[str, ...] | None:
+    """The strings of a Literal or Enum that has nothing but strings."""
+    members: tuple[object, ...] = ()
+    if typing.get_origin(as_type) is typing.Literal:
+        members = typing.get_args(as_type)
+    elif isinstance(as_type, enum.EnumMeta):
+        members = tuple(as_type.__members__[name].value for name in as_type.__members__)
+    texts = tuple(member for member in members if isinstance(member, str))
+    return texts if texts and len(texts) == len(members) else None
+
+
+def _schema(as_type: object) -> dict[str, object]:
+    import pydantic  # slow to import, and needed by typed programs only
+
+    try:
+        return pydantic.TypeAdapter(cast("type[object]", as_type)).json_schema()
+    except pydantic.errors.PydanticUserError as error:
+        raise ConstraintError(
+            f"type {as_type!r} has no JSON schema: {error.message}. Use a pydantic model, a "
+            f"dataclass, a TypedDict or a plain type"
+        ) from error
+
+
+def _reader(as_type: object, *, json_text: bool) -> Callable[[str], object]:
+    import pydantic  # as above
+
+    try:
+        adapter: pydantic.TypeAdapter[object] = pydantic.TypeAdapter(cast("type[object]", as_type))
+    except pydantic.errors.PydanticUserError as error:
+        raise ConstraintError(f"type {as_type!r} cannot be validated: {error.message}") from error
+
+    def read(text: str) -> object:
+        try:
+            return adapter.validate_json(text) if json_text else adapter.validate_python(text)
+        except pydantic.ValidationError as error:
+            raise ValidationFailed(
+                f"the output {text[:200]!r} does not fit {as_type!r}: {error}", text
+            ) from error
+
+    return read

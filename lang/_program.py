@@ -1,0 +1,252 @@
+"""One run of a program: its recording, its results and the way between them.
+
+Branches and values are numbered here. What a program is made of (expressions, states) is not known
+here; neither is what carries it (a Sink).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from furcate.errors import FurcateError, ProgramError, UpstreamFailed, UsageError, from_wire
+from furcate.protocol.message import Event, Failed, Options
+
+from ._recording import Recorded, Recording
+from ._results import Results
+from ._slot import Failure, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from furcate.protocol.constraint import Constraint
+    from furcate.protocol.graph import Node
+
+    from ._output import Output
+    from ._sampling import Keywords
+
+__all__ = ["Program", "Sink", "program_error"]
+
+_FLUSH_NODES = 64
+_FLUSH_CHARS = 32_768
+_FLUSH_AFTER_S = 0.005
+
+
+class Sink(Protocol):
+    """Where programs are sent: a Session, or the sketch that explains them."""
+
+    def register(self, program: Program) -> int:
+        """Gives the program its id; from then on its events reach it."""
+        ...
+
+    def flush(self, programs: Sequence[Program]) -> None:
+        """Sends what the programs have recorded, in one message."""
+        ...
+
+    def cancel(self, program: Program) -> None:
+        """Ends the program on the other side."""
+        ...
+
+
+class Program:
+    """`before_wait`, where one is set, takes the place of sending the recording before a wait; it
+    is called with the program and with what is to be waited for.
+
+    Holds no state and no branch, so that a program ends when the last of those is dropped.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        options: Options,
+        *,
+        sampling: Keywords | None = None,
+        name: str = "program",
+        lazy: bool = False,
+    ) -> None:
+        self.sink = sink
+        self.name = name
+        self.seed = options.seed
+        self.streams = options.stream
+        self.sampling: Keywords = sampling if sampling is not None else {}
+        self.recording = Recording(options)
+        self.results = Results(options.timeout_s)
+        self.joined: set[int] = set()
+        self.body_error: BaseException | None = None
+        self.body_thread = threading.get_ident()
+        self.event_loop: asyncio.AbstractEventLoop | None = None  # set while an async body runs
+        self.before_wait: Callable[[Program, Slot | None], None] | None = None
+        self._lazy = lazy
+        self._num_branches = 1
+        self._numbers = threading.Lock()
+        self.id = sink.register(self)
+
+    # Recording -----------------------------------------------------------------------------------
+
+    def new_branch(self) -> int:
+        with self._numbers:
+            self._num_branches += 1
+            return self._num_branches - 1
+
+    def new_slot(
+        self, label: str, location: str, branch: int | None, output: Output | None = None
+    ) -> Slot:
+        with self._numbers:
+            slot = Slot(len(self.results.slots), label, location, branch)
+            if output is not None:
+                slot.output = output
+            self.results.add(slot)
+        return slot
+
+    def record(
+        self, node: Node, label: str, location: str, constraint: Constraint | None = None
+    ) -> None:
+        """Appends a node; sends when enough has come together, or when the first has waited."""
+        now_s = time.monotonic()
+        recording = self.recording
+        recording.append(Recorded(node, label, location, constraint), now_s)
+        if self.streams:
+            self.results.poke()
+        if self._lazy:
+            return
+        if (
+            recording.num_pending >= _FLUSH_NODES
+            or recording.pending_chars >= _FLUSH_CHARS
+            or now_s - recording.first_pending_s >= _FLUSH_AFTER_S
+        ):
+            self.flush()
+
+    def close(self) -> None:
+        """The body has returned: nothing more is recorded but questions about text."""
+        self.recording.close()
+        self.results.expect_all()
+
+    def flush(self) -> None:
+        self.results.start_clock()
+        self.sink.flush([self])
+
+    def prepare_wait(self, slot: Slot | None = None) -> None:
+        """What is waited for must have been sent."""
+        if self.before_wait is not None:
+            self.before_wait(self, slot)
+        else:
+            self.flush()
+
+    def cancel(self, error: FurcateError) -> None:
+        """Ends the program on both sides; whoever waits gets the error."""
+        if not self.results.over:
+            self.results.lose(error)
+        self.sink.cancel(self)
+
+    # Results -------------------------------------------------------------------------------------
+
+    def receive(self, event: Event) -> None:
+        if isinstance(event, Failed):
+            self.results.receive(event, self._failure_of(event))
+        else:
+            self.results.receive(event)
+
+    def _failure_of(self, event: Failed) -> Failure:
+        label, location = self.recording.source(event.node)
+        error = from_wire(event.code, event.message, event.pointer)
+        return Failure(label, location, event.branch, error)
+
+    def value(self, slot: Slot) -> object:
+        """Forces: sends, waits, and gives the value; ProgramError where there is none."""
+        self.wait(slot)
+        return self._read(slot)
+
+    async def value_async(self, slot: Slot) -> object:
+        await self.wait_async(slot)
+        return self._read(slot)
+
+    def wait(self, slot: Slot) -> None:
+        if slot.settled:
+            return
+        self._check_may_block(slot)
+        self.prepare_wait(slot)
+        self.results.wait(lambda: slot.settled)
+
+    async def wait_async(self, slot: Slot) -> None:
+        if slot.settled:
+            return
+        self.prepare_wait(slot)
+        await self.results.wait_async(lambda: slot.settled)
+
+    def wait_over(self) -> None:
+        """Waits for the end of the program, whatever it is."""
+        results = self.results
+        if not results.over:
+            self.prepare_wait(None)
+            results.wait(lambda: results.over)
+
+    async def wait_over_async(self) -> None:
+        results = self.results
+        if not results.over:
+            self.prepare_wait(None)
+            await results.wait_async(lambda: results.over)
+
+    def _check_may_block(self, slot: Slot) -> None:
+        if self.event_loop is None:
+            return
+        try:
+            running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self.event_loop:
+            raise UsageError(
+                f"{slot.label} is read inside an async program, where waiting would stop the event "
+                f"loop: use `await s.aget(...)`"
+            )
+
+    def _read(self, slot: Slot) -> object:
+        failure = self.failure_of(slot)
+        if failure is not None:
+            raise program_error(failure)
+        return slot.value()
+
+    # Failures ------------------------------------------------------------------------------------
+
+    def failure_of(self, slot: Slot) -> Failure | None:
+        """Of a settled slot; parses a typed value, so that one without a value counts."""
+        if slot.failure is None:
+            try:
+                slot.value()
+            except FurcateError as error:
+                error = error.with_traceback(None)  # its frames hold this program
+                slot.failure = Failure(slot.label, slot.location, slot.branch, error)
+                self.results.failures.append(slot.failure)
+        return slot.failure
+
+    def unhandled(self) -> Failure | None:
+        """After the end: the first failure that the program neither joined nor read."""
+        for slot in tuple(self.results.slots):
+            if slot.settled:
+                self.failure_of(slot)
+        failures, loss = self.results.failures, self.results.loss
+        if loss is not None:
+            lost = [f for f in failures if f.error is loss]
+            return lost[0] if lost else Failure(self.name, "", None, loss)
+        handled = self.joined | {f.branch for f in failures if f.observed and f.branch is not None}
+        left = [f for f in failures if not f.observed and f.branch not in handled]
+        own = [f for f in left if not isinstance(f.error, UpstreamFailed)]
+        if own:
+            return own[0]
+        followed = [f for f in left if f.branch is not None]
+        return followed[0] if followed else None
+
+
+def program_error(failure: Failure, state: object = None) -> ProgramError:
+    """The error that tells the program, and marks the failure as told."""
+    failure.observed = True
+    where = f" at {failure.location}" if failure.location else ""
+    error = ProgramError(
+        f"{failure.label}{where} failed: {failure.error}",
+        node=failure.label,
+        location=failure.location,
+        state=state,
+    )
+    error.__cause__ = failure.error
+    return error

@@ -1,0 +1,164 @@
+"""References: values that need not be there yet.
+
+Appending a Ref records a Fill and waits for nothing. Its string methods record pure operations and
+give another Ref. Asking it for something that only the value can answer forces it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from furcate.errors import UsageError
+from furcate.protocol.graph import Let, LetOp, Operand, ValueRef
+
+from ._expr import Expr
+from ._location import caller_location
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ._program import Program
+    from ._slot import Slot
+
+__all__ = ["Ref", "join"]
+
+
+class Ref(Expr):
+    """A value of a running program, by reference: `state.ref("x")`.
+
+    `str()`, `int()`, `float()`, `bool()`, `len()`, `==`, `in`, iteration and formatting wait for
+    the value. `strip`, `lower`, `replace`, ... and `[...]` do not: they give another Ref.
+    """
+
+    __slots__ = ("_program", "_slot")
+
+    def __init__(self, program: Program, slot: Slot) -> None:
+        self._program = program
+        self._slot = slot
+
+    @property
+    def program(self) -> Program:
+        return self._program
+
+    @property
+    def slot(self) -> Slot:
+        return self._slot
+
+    def get(self) -> object:
+        """The value; waits for it. ProgramError where there is none."""
+        return self._program.value(self._slot)
+
+    async def aget(self) -> object:
+        """The value, without blocking the event loop."""
+        return await self._program.value_async(self._slot)
+
+    # Forcing -------------------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        return str(self.get())
+
+    def __format__(self, format_spec: str) -> str:
+        return format(self.get(), format_spec)
+
+    def __int__(self) -> int:
+        return int(self.get())  # type: ignore[call-overload, no-any-return]
+
+    def __float__(self) -> float:
+        return float(self.get())  # type: ignore[arg-type]
+
+    def __bool__(self) -> bool:
+        return bool(self.get())
+
+    def __len__(self) -> int:
+        return len(self.get())  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(self.get())  # type: ignore[call-overload, no-any-return]
+
+    def __contains__(self, item: object) -> bool:
+        return item in self.get()  # type: ignore[operator]
+
+    def __eq__(self, other: object) -> bool:
+        return self.get() == (other.get() if isinstance(other, Ref) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.get())
+
+    def __repr__(self) -> str:
+        return f"Ref({self._slot.label})"
+
+    # Operations in the graph ---------------------------------------------------------------------
+
+    def strip(self, chars: str | None = None) -> Ref:
+        return self._let("strip", *_given(chars))
+
+    def lstrip(self, chars: str | None = None) -> Ref:
+        return self._let("lstrip", *_given(chars))
+
+    def rstrip(self, chars: str | None = None) -> Ref:
+        return self._let("rstrip", *_given(chars))
+
+    def lower(self) -> Ref:
+        return self._let("lower")
+
+    def upper(self) -> Ref:
+        return self._let("upper")
+
+    def replace(self, old: str, new: str) -> Ref:
+        return self._let("replace", old, new)
+
+    def removeprefix(self, prefix: str) -> Ref:
+        return self._let("removeprefix", prefix)
+
+    def removesuffix(self, suffix: str) -> Ref:
+        return self._let("removesuffix", suffix)
+
+    def __getitem__(self, key: int | str) -> Ref:
+        """The element of that index or key, of a list or of JSON text."""
+        return self._let("item", key)
+
+    def _let(self, op: LetOp, *args: Operand) -> Ref:
+        return let(self._program, op, (ValueRef(self._slot.value_id), *args))
+
+
+def let(program: Program, op: LetOp, args: tuple[Operand, ...]) -> Ref:
+    """Records a pure operation; the result is a new value of the program."""
+    location = caller_location()
+    slot = program.new_slot(op, location, None)
+    program.record(Let(slot.value_id, op, args), op, location)
+    return Ref(program, slot)
+
+
+def _given(chars: str | None) -> tuple[str, ...]:
+    return () if chars is None else (chars,)
+
+
+def join(separator: str, items: Iterable[Ref | str]) -> Ref | str:
+    """The items' texts with the separator between them, like `str.join`, without waiting for the
+    Refs among them. Plain strings alone give a plain string."""
+    parts = list(items)
+    for part in (separator, *parts):
+        if not isinstance(part, Ref | str):
+            raise TypeError(f"join() takes strings and Refs, got {part!r}")
+    refs = [part for part in parts if isinstance(part, Ref)]
+    if not refs:
+        return separator.join(part for part in parts if isinstance(part, str))
+    if any(ref.program is not refs[0].program for ref in refs):
+        raise UsageError("join() got Refs of different programs: use ref.get() for the foreign one")
+    operands = [ValueRef(part.slot.value_id) if isinstance(part, Ref) else part for part in parts]
+    return let(refs[0].program, "concat", (separator, *operands))
+
+
+def resolve(value: object, program: Program) -> object:
+    """`value` with every Ref in it, also inside lists, tuples and dicts, replaced by its value."""
+    if isinstance(value, Ref):
+        if value.program is not program:
+            raise UsageError(
+                f"the return value holds {value!r} of another program: return ref.get()"
+            )
+        return value.get()
+    if type(value) in (list, tuple):
+        return type(value)(resolve(item, program) for item in value)  # type: ignore[call-arg, attr-defined]
+    if type(value) is dict:
+        return {key: resolve(item, program) for key, item in value.items()}
+    return value

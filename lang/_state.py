@@ -1,0 +1,335 @@
+"""The state of a program: what its body appends to and reads from."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from furcate.errors import Cancelled, ProgramError, UsageError
+
+from ._branch import Branch, Local, RoleMark
+from ._expr import Expr, as_expr
+from ._location import caller_location
+from ._meta import Scores, meta_info, scores_of
+from ._program import Program, program_error
+from ._record import append, begin_role, check_open, end_role, text_slot
+from ._ref import Ref, resolve
+from ._slot import Failure, Slot
+from ._stream import Events, body_ended, drive, drive_async, walk_branch, walk_slot
+from ._variables import find, force, force_async, ref_of, slot_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+    from types import TracebackType
+
+    from furcate.protocol.message import Usage
+
+    from ._fork import StateCopy, StateGroup
+
+__all__ = ["ProgramState", "RoleScope", "StateError"]
+
+Message = dict[Literal["role", "content"], str]
+
+
+@dataclass(frozen=True, slots=True)
+class StateError:
+    """How a state ended: false and empty without an error, prints as the error otherwise.
+
+    `state.error()` gives the ProgramError itself, or None.
+    """
+
+    exception: ProgramError | None
+
+    def __call__(self) -> ProgramError | None:
+        return self.exception
+
+    def __bool__(self) -> bool:
+        return self.exception is not None
+
+    def __str__(self) -> str:
+        return str(self.exception) if self.exception is not None else ""
+
+
+class RoleScope:
+    """`with state.user():` closes the turn however the block ends."""
+
+    def __init__(self, branch: Branch, role: str) -> None:
+        self._branch = branch
+        self._role = role
+
+    def __enter__(self) -> None:
+        check_open(self._branch)
+        begin_role(self._branch, self._role, caller_location())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._branch.role == self._role:
+            end_role(self._branch, self._role, caller_location())
+
+
+class ProgramState:
+    """One branch of a running or finished program.
+
+    `state += expr` appends; `state["x"]` waits for the variable and gives its value;
+    `state.ref("x")` stands for it without waiting. Reading a value that failed raises ProgramError.
+    """
+
+    def __init__(self, branch: Branch) -> None:
+        self._branch = branch
+        self._returned: object = None
+        self._failure: Failure | None = None  # of the whole run, set at its end
+        self._task: object = None  # keeps the body of an async program that was started alive
+
+    @property
+    def _program(self) -> Program:
+        return self._branch.program
+
+    # Appending -----------------------------------------------------------------------------------
+
+    def __iadd__(self, other: Expr | str) -> Self:
+        expr = as_expr(other)
+        check_open(self._branch)
+        append(self._branch, expr, caller_location())
+        return self
+
+    def system(self, expr: Expr | str | None = None) -> RoleScope:
+        """Appends a system turn, or without `expr` opens one for a `with` block."""
+        return self._turn("system", expr)
+
+    def user(self, expr: Expr | str | None = None) -> RoleScope:
+        """Appends a user turn, or without `expr` opens one for a `with` block."""
+        return self._turn("user", expr)
+
+    def assistant(self, expr: Expr | str | None = None) -> RoleScope:
+        """Appends an assistant turn, or without `expr` opens one for a `with` block."""
+        return self._turn("assistant", expr)
+
+    def _turn(self, role: str, expr: Expr | str | None) -> RoleScope:
+        scope = RoleScope(self._branch, role)
+        if expr is not None:
+            body = as_expr(expr)
+            with scope:
+                append(self._branch, body, caller_location())
+        return scope
+
+    def fork(self, n: int = 1, *, over: Iterable[object] | None = None) -> StateGroup:
+        """Opens `n` children that begin with this state's text, or one for each element of `over`,
+        which the child keeps as `item`. Waits for nothing."""
+        from ._fork import fork_state  # the group is made of states
+
+        return fork_state(self, n, over)
+
+    def copy(self) -> StateCopy:
+        """`with state.copy() as c:` works on a copy and gathers its variables at the end."""
+        from ._fork import StateCopy
+
+        return StateCopy(self)
+
+    @property
+    def item(self) -> object:
+        """What `fork(over=...)` gave to this child."""
+        return self._branch.item
+
+    # Variables -----------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Any:
+        self._await_name(name)
+        try:
+            return force(self._program, find(self._branch, name))
+        except ProgramError as error:
+            error.state = error.state if error.state is not None else self
+            raise
+
+    def __setitem__(self, name: str, value: object) -> None:
+        self._branch.set(name, Local(value))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._branch.variables
+
+    def get_var(self, name: str) -> Any:
+        """The same as `state[name]`."""
+        return self[name]
+
+    def set_var(self, name: str, value: object) -> None:
+        """The same as `state[name] = value`."""
+        self[name] = value
+
+    async def aget(self, name: str) -> Any:
+        """`state[name]` for async programs: waits without blocking the event loop."""
+        return await force_async(self._program, find(self._branch, name))
+
+    def ref(self, name: str) -> Ref:
+        """The variable by reference: appending it or passing it on waits for nothing."""
+        return ref_of(self._branch, name)
+
+    def get_meta_info(self, name: str) -> dict[str, object]:
+        """Token counts, why it ended, and log-probabilities where they were asked for."""
+        return meta_info(self._settled(name))
+
+    def scores(self, name: str) -> Scores:
+        """The probabilities of a `select(..., scores=True)`."""
+        return scores_of(self._settled(name))
+
+    def _settled(self, name: str) -> Slot:
+        self._await_name(name)
+        slot = slot_of(self._branch, name)
+        self._program.wait(slot)
+        if slot.meta is None:
+            self[name]  # raises what kept the value from coming
+        return slot
+
+    def _await_name(self, name: str) -> None:
+        """A reader beside the thread that runs the body waits for the name to be recorded."""
+        program, variables = self._program, self._branch.variables
+        if name in variables or program.body_thread == threading.get_ident():
+            return
+        program.results.wait(lambda: name in variables or body_ended(program))
+        if name not in variables and program.body_error is not None:
+            raise program.body_error
+
+    # Text ----------------------------------------------------------------------------------------
+
+    def text(self) -> str:
+        """The whole text of this branch, the chat template's markup included. Waits for it."""
+        check_failed(self._branch)
+        return str(self._program.value(text_slot(self._branch, caller_location())))
+
+    async def atext(self) -> str:
+        """`text()` without blocking the event loop."""
+        check_failed(self._branch)
+        slot = text_slot(self._branch, caller_location())
+        return str(await self._program.value_async(slot))
+
+    def messages(self) -> list[Message]:
+        """The turns of this branch; waits for their text. Text outside a role is in none."""
+        turns: list[Message] = []
+        role = None
+        for entry in list(self._branch.log):
+            if isinstance(entry, RoleMark):
+                role = entry.role if entry.edge == "begin" else None
+                if role is not None:
+                    turns.append({"role": role, "content": ""})
+            elif role is not None:
+                turns[-1]["content"] += entry if isinstance(entry, str) else self._text_of(entry)
+        return turns
+
+    def _text_of(self, slot: Slot) -> str:
+        self._program.value(slot)
+        return slot.text()
+
+    def text_iter(self, var: str | None = None) -> Iterator[str]:
+        """The text of the variable, or of everything appended to this branch, as it comes."""
+        return drive(self._program, self._walk(var))
+
+    async def text_async_iter(
+        self, var: str | None = None, return_meta_data: bool = False
+    ) -> AsyncIterator[Any]:
+        """`text_iter` for `async for`; with `return_meta_data` each piece comes with what is known
+        of its variable: (text, meta data)."""
+        if return_meta_data and var is None:
+            raise UsageError("return_meta_data=True needs the name of a variable")
+        async for piece in drive_async(self._program, self._walk(var)):
+            yield (piece, meta_info(slot_of(self._branch, str(var)))) if return_meta_data else piece
+
+    def _walk(self, var: str | None) -> Any:
+        if var is None:
+            return walk_branch(self._branch)
+        self._await_name(var)
+        return walk_slot(self._program, slot_of(self._branch, var))
+
+    def events(self) -> Events:
+        """What all branches and variables of the program generate, in one stream of StreamEvents,
+        for `for` and `async for`."""
+        return Events(self._program)
+
+    # The run -------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Waits until everything recorded on this branch is there; raises what failed."""
+        check_failed(self._branch)
+        for entry in list(self._branch.log):
+            if isinstance(entry, Slot):
+                self._program.value(entry)
+
+    @property
+    def error(self) -> StateError:
+        """How this branch ended; waits for it. Reading an error counts as dealing with it."""
+        return StateError(branch_error(self))
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything on this branch went well; waits for it."""
+        return not self.error
+
+    @property
+    def ret_value(self) -> Any:
+        """What the function returned, with Refs replaced by their values."""
+        program = self._program
+        program.results.wait(lambda: body_ended(program) or program.results.over)
+        if program.body_error is not None:
+            raise program.body_error
+        self._returned = resolve(self._returned, program)
+        return self._returned
+
+    @property
+    def seed(self) -> int:
+        """Running the program with this seed again draws the same tokens."""
+        return self._program.seed
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of the whole program so far, by where they came from."""
+        return self._program.results.usage
+
+    def cancel(self) -> None:
+        """Ends the whole program; what is still to come fails with Cancelled."""
+        self._program.cancel(Cancelled("the program was cancelled by its own side"))
+
+    def __repr__(self) -> str:
+        return f"ProgramState({''.join(_known_text(self._branch))})"
+
+
+def _known_text(branch: Branch) -> Iterator[str]:
+    """What is known without waiting; a value that is not there shows as its label."""
+    for entry in list(branch.log):
+        if isinstance(entry, str):
+            yield entry
+        elif isinstance(entry, Slot):
+            there = entry.settled and entry.failure is None
+            yield entry.text() if there else f"<{entry.label}>"
+
+
+def check_failed(branch: Branch) -> None:
+    """Raises if the branch has failed already: asking it for text could never be answered."""
+    failure = branch.program.results.branch_failures.get(branch.number)
+    if failure is not None:
+        raise program_error(failure)
+
+
+def branch_error(state: ProgramState) -> ProgramError | None:
+    """Waits for everything on the branch; the first failure, as the error that tells it."""
+    branch, program = state._branch, state._program
+    if program.body_error is not None and branch.number == 0:
+        return _as_program_error(program.body_error, state)
+    slots = [entry for entry in list(branch.log) if isinstance(entry, Slot)]
+    for slot in slots:
+        program.wait(slot)
+    failures = (program.failure_of(slot) for slot in slots)
+    found = state._failure or next((f for f in failures if f is not None), None)
+    found = found or program.results.branch_failures.get(branch.number)
+    if found is None and branch.number == 0 and program.results.over:
+        found = state._failure = program.unhandled()
+    return program_error(found, state) if found is not None else None
+
+
+def _as_program_error(error: BaseException, state: ProgramState) -> ProgramError:
+    if isinstance(error, ProgramError):
+        return error
+    wrapped = ProgramError(f"the body of the program raised {error!r}", state=state)
+    wrapped.__cause__ = error
+    return wrapped

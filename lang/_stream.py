@@ -1,0 +1,138 @@
+"""Text as it comes: of one variable, of a branch, or of a whole program.
+
+Each walk is written once, as a generator of text and of conditions to wait for; a blocking and an
+asynchronous driver run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._branch import Branch, RoleMark
+from ._program import Program, program_error
+from ._slot import Slot
+
+if TYPE_CHECKING:
+    from ._results import StreamEvent
+
+__all__ = ["Events", "drive", "drive_async", "walk_branch", "walk_slot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """In a walk: go on when this holds."""
+
+    ready: Callable[[], bool]
+
+
+Walk = Generator[str | Until, None, None]
+
+
+def walk_slot(program: Program, slot: Slot) -> Walk:
+    """The text of one value; of n samples the first."""
+    position = 0
+    while True:
+        text = slot.text() if slot.settled and slot.failure is None else slot.pieces.get(0, "")
+        if len(text) > position:
+            piece, position = text[position:], len(text)
+            yield piece
+        elif slot.settled:
+            break
+        else:
+            yield Until(_more_than(slot, position))
+    failure = program.failure_of(slot)
+    if failure is not None:
+        raise program_error(failure)
+
+
+def walk_branch(branch: Branch) -> Walk:
+    """What is appended to the branch, as it is; role markup is the model's and is left out."""
+    program, log, index = branch.program, branch.log, 0
+    while True:
+        if index < len(log):
+            entry, index = log[index], index + 1
+            if isinstance(entry, Slot):
+                yield from walk_slot(program, entry)
+            elif not isinstance(entry, RoleMark):
+                yield entry
+        elif body_ended(program):
+            break
+        else:
+            yield Until(_longer_than(branch, index))
+    if program.body_error is not None:
+        raise program.body_error
+
+
+def body_ended(program: Program) -> bool:
+    return program.recording.done or program.body_error is not None
+
+
+def _more_than(slot: Slot, position: int) -> Callable[[], bool]:
+    return lambda: slot.settled or len(slot.pieces.get(0, "")) > position
+
+
+def _longer_than(branch: Branch, index: int) -> Callable[[], bool]:
+    return lambda: len(branch.log) > index or body_ended(branch.program)
+
+
+def drive(program: Program, walk: Walk) -> Iterator[str]:
+    program.prepare_wait()
+    for step in walk:
+        if isinstance(step, str):
+            yield step
+        else:
+            program.results.wait(step.ready)
+
+
+async def drive_async(program: Program, walk: Walk) -> AsyncIterator[str]:
+    program.prepare_wait()
+    for step in walk:
+        if isinstance(step, str):
+            yield step
+        else:
+            await program.results.wait_async(step.ready)
+
+
+class Events:
+    """Every branch and every variable in one stream; for `for` and for `async for`."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def _ready(self, index: int) -> Callable[[], bool]:
+        results = self._program.results
+        return lambda: len(results.stream) > index or self._ended()
+
+    def _ended(self) -> bool:
+        return self._program.results.over or self._program.body_error is not None
+
+    def _raise_error(self) -> None:
+        if self._program.body_error is not None:
+            raise self._program.body_error
+        failure = self._program.unhandled()
+        if failure is not None:
+            raise program_error(failure)
+
+    def __iter__(self) -> Iterator[StreamEvent]:
+        stream, index = self._program.results.stream, 0
+        self._program.prepare_wait()
+        while True:
+            self._program.results.wait(self._ready(index))
+            if index == len(stream):
+                break
+            yield stream[index]
+            index += 1
+        self._raise_error()
+
+    async def __aiter__(self) -> AsyncIterator[StreamEvent]:
+        stream, index = self._program.results.stream, 0
+        self._program.prepare_wait()
+        while True:
+            await self._program.results.wait_async(self._ready(index))
+            if index == len(stream):
+                break
+            yield stream[index]
+            index += 1
+        self._raise_error()

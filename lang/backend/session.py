@@ -1,0 +1,210 @@
+"""A connection with its programs: writes what they record, brings them what comes back.
+
+Sits on any Channel. Knows nothing of expressions, states or source lines.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Self
+
+from furcate.errors import BackendError, FurcateError, UsageError, WireError
+from furcate.protocol.message import (
+    Cancel,
+    Event,
+    Graph,
+    Release,
+    Request,
+    Welcome,
+)
+
+from .tables import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from furcate.lang._program import Program
+    from furcate.lang._recording import Taken
+
+    from .base import Channel
+
+__all__ = ["Session"]
+
+_COALESCE_S = 0.02  # finalizers come in bursts; one Release speaks for all of them
+
+
+class Session:
+    """A backend that programs run on: `connect(...)`, `Engine(...)` and `Mock(...)` are sessions.
+
+    Opens the channel at once; use it as a context manager or call `close()`. Everything here may be
+    called from any thread.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self.num_messages = 0  # sent after the handshake
+        self._channel = channel
+        self._tables = Tables()
+        self._programs: dict[int, weakref.ref[Program]] = {}
+        self._next_id = 0
+        self._loss: FurcateError | None = None
+        self._closed = False
+        self._sending = threading.Lock()  # order of deltas; never held while an event is handled
+        self._registry = threading.Lock()
+        self._forgotten: SimpleQueue[int | None] = SimpleQueue()
+        self._reaper: threading.Thread | None = None
+        self.welcome: Welcome = channel.open(self._deliver, self._lose)
+
+    # The Sink of programs ------------------------------------------------------------------------
+
+    def register(self, program: Program) -> int:
+        """Programs are held weakly: one that nobody holds any more is released on the other
+        side."""
+        with self._registry:
+            if self._closed:
+                raise UsageError("this backend is closed: open another one")
+            loss = self._loss
+            number, self._next_id = self._next_id, self._next_id + 1
+            self._programs[number] = weakref.ref(program)
+            if self._reaper is None:
+                self._reaper = _start_reaper(self)
+        # The queue's put is safe inside a finalizer, whatever locks the thread holds.
+        finalizer = weakref.finalize(program, self._forgotten.put, number)
+        finalizer.atexit = False
+        if loss is not None:
+            program.results.lose(loss)
+        return number
+
+    def flush(self, programs: Sequence[Program]) -> None:
+        """Sends what these programs have recorded, as one message; nothing if that is nothing."""
+        with self._sending:
+            taken = [
+                (program, delta)
+                for program in programs
+                if (delta := program.recording.take(program.id)) is not None
+            ]
+            if not taken:
+                return
+            try:
+                self._send(self._written(taken))
+            except Exception as error:  # these deltas are lost, so their programs cannot go on
+                loss = error if isinstance(error, FurcateError) else WireError(str(error))
+                for program, _ in taken:
+                    program.results.lose(loss)
+                raise
+
+    def _written(self, taken: Sequence[tuple[Program, Taken]]) -> list[Request]:
+        requests, written = self._tables.write([delta for _, delta in taken])
+        for (program, delta), nodes in zip(taken, written, strict=True):
+            for _, recorded in nodes:
+                program.recording.written(recorded)
+            requests.append(
+                Graph(
+                    delta.program,
+                    delta.epoch,
+                    tuple(node for node, _ in nodes),
+                    delta.done,
+                    delta.options,
+                )
+            )
+        return requests
+
+    def cancel(self, program: Program) -> None:
+        with self._sending:
+            self._send([Cancel(program.id)])
+
+    def _send(self, requests: Sequence[Request]) -> None:
+        if self._loss is not None or self._closed:
+            return  # the programs have been told
+        try:
+            self._channel.send(requests)
+            self.num_messages += 1
+        except BackendError as error:
+            self._lose(error)
+
+    # From the channel ----------------------------------------------------------------------------
+
+    def _deliver(self, events: Sequence[Event]) -> None:
+        for event in events:
+            number = getattr(event, "program", None)
+            reference = self._programs.get(number) if isinstance(number, int) else None
+            program = reference() if reference is not None else None
+            if program is not None:
+                program.receive(event)
+
+    def _lose(self, error: FurcateError) -> None:
+        with self._registry:
+            if self._loss is None:
+                self._loss = error
+            references = list(self._programs.values())
+        for reference in references:
+            program = reference()
+            if program is not None:
+                program.results.lose(error)
+
+    # Release -------------------------------------------------------------------------------------
+
+    def release(self, numbers: Sequence[int]) -> None:
+        """Forgets these programs on both sides."""
+        with self._registry:
+            for number in numbers:
+                self._programs.pop(number, None)
+        with self._sending:
+            self._send([Release(tuple(numbers))])
+
+    def close(self) -> None:
+        """Cancels what runs and frees what the backend holds; callable twice."""
+        with self._registry:
+            if self._closed:
+                return
+        self._lose(BackendError("the backend was closed while the program ran"))
+        with self._registry:
+            self._closed = True
+        self._forgotten.put(None)
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.welcome.model!r})"
+
+
+def _start_reaper(session: Session) -> threading.Thread:
+    """One thread a session turns the deaths of programs into messages: a finalizer may run
+    anywhere, also inside the channel's own code, and must not send."""
+    queue = session._forgotten
+    ended = weakref.finalize(session, queue.put, None)
+    ended.atexit = False
+    reaper = threading.Thread(
+        target=_reap, args=(queue, weakref.ref(session)), name="furcate-release", daemon=True
+    )
+    reaper.start()
+    return reaper
+
+
+def _reap(queue: SimpleQueue[int | None], reference: weakref.ref[Session]) -> None:
+    while (number := queue.get()) is not None:
+        time.sleep(_COALESCE_S)
+        numbers = [number]
+        while not queue.empty():
+            more = queue.get()
+            if more is None:
+                return
+            numbers.append(more)
+        session = reference()
+        if session is None:
+            return
+        session.release(numbers)
+        del session
