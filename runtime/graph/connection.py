@@ -1,0 +1,189 @@
+"""One client: its two tables, its programs, and the rules of talking to it.
+
+A request that makes no sense refuses the connection; a program that makes no sense is refused
+alone. Knows no sockets: whoever drives the front closes a refused connection.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from furcate.errors import FurcateError, UsageError, WireError
+from furcate.protocol.message import (
+    PROTOCOL_VERSION,
+    Bye,
+    Cancel,
+    Constraints,
+    Finished,
+    Graph,
+    Hello,
+    Refused,
+    Release,
+    Segments,
+    Usage,
+    Welcome,
+)
+
+from .intake import take_nodes
+from .program import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from furcate.protocol.message import Event, Request
+
+    from .desk import Desk
+
+__all__ = ["Connection"]
+
+
+class Connection:
+    def __init__(self, client: Hashable, desk: Desk) -> None:
+        self.client = client
+        self.segments: list[str] = []
+        self.constraint_ids: list[int] = []
+        self.programs: dict[int, Program] = {}
+        self.is_closed = False  # refused, or the client has left
+        self._desk = desk
+        self._is_greeted = False
+        self._num_segment_chars = 0
+
+    def receive(self, request: Request, now: float) -> None:
+        if self.is_closed:
+            return
+        try:
+            self._receive(request, now)
+        except WireError as error:
+            self._refuse(error.code, str(error))
+
+    def close(self) -> None:
+        """Cancels all programs and gives back what the connection holds; callable twice."""
+        self.is_closed = True
+        for program in self.programs.values():
+            program.release()
+        for constraint_id in self.constraint_ids:
+            self._desk.constraints.release(constraint_id)
+        self.programs.clear()
+        self.constraint_ids.clear()
+        self.segments.clear()
+
+    def _receive(self, request: Request, now: float) -> None:
+        if not self._is_greeted and not isinstance(request, Hello):
+            raise WireError(f"the first request must be Hello, got {type(request).__name__}")
+        match request:
+            case Hello():
+                self._greet(request)
+            case Segments():
+                self._add_segments(request)
+            case Constraints():
+                self._add_constraints(request)
+            case Graph():
+                self._take_graph(request, now)
+            case Cancel(program=program_id, branch=branch):
+                self._cancel(program_id, branch)
+            case Release(programs=program_ids):
+                for program_id in program_ids:
+                    if (program := self.programs.pop(program_id, None)) is not None:
+                        program.release()
+            case Bye():
+                self.close()
+
+    def _greet(self, hello: Hello) -> None:
+        if self._is_greeted:
+            raise WireError("a second Hello on one connection")
+        if hello.protocol != PROTOCOL_VERSION:
+            self._refuse(
+                "connection",
+                f"the client speaks protocol {hello.protocol!r}, this runtime {PROTOCOL_VERSION}; "
+                "install the same version of furcate on both sides",
+            )
+            return
+        self._is_greeted = True
+        ready = self._desk.setting.ready
+        self._tell(
+            Welcome(PROTOCOL_VERSION, ready.model, ready.tokenizer_fingerprint, ready.max_context)
+        )
+
+    def _add_segments(self, request: Segments) -> None:
+        self._check_first("segments", request.first, len(self.segments))
+        self._num_segment_chars += sum(map(len, request.texts))
+        limit = self._desk.setting.limits.segment_chars
+        if self._num_segment_chars > limit:
+            raise WireError(f"the segments of one connection may have {limit} characters together")
+        self.segments += request.texts
+
+    def _add_constraints(self, request: Constraints) -> None:
+        self._check_first("constraints", request.first, len(self.constraint_ids))
+        limit = self._desk.setting.limits.constraints
+        if len(self.constraint_ids) + len(request.constraints) > limit:
+            raise WireError(f"one connection may have {limit} constraints")
+        self.constraint_ids += map(self._desk.constraints.acquire, request.constraints)
+
+    def _check_first(self, what: str, first: int, known: int) -> None:
+        if first != known:
+            raise WireError(f"{what} begin at index {first}, the table has {known}")
+
+    def _take_graph(self, graph: Graph, now: float) -> None:
+        program = self.programs.get(graph.program) or self._open_program(graph, now)
+        if program is None or graph.epoch < program.next_epoch:
+            return
+        if program.abortion is not None:
+            program.refuse_nodes(graph.nodes)
+            return
+        first = program.num_nodes
+        try:
+            _check_order(program, graph)
+            program.next_epoch += 1
+            take_nodes(program, self, graph.nodes)
+        except FurcateError as error:
+            program.abort(error.code, str(error), rest=graph.nodes[program.num_nodes - first :])
+            return
+        if graph.done and not program.is_done:
+            program.is_done = program.streams_changed = True
+        program.settle()
+
+    def _open_program(self, graph: Graph, now: float) -> Program | None:
+        desk = self._desk
+        problem: tuple[str, str] | None = None
+        if desk.lost is not None:
+            problem = ("engine_lost", desk.lost)
+        elif graph.epoch != 0:
+            problem = ("usage", f"program {graph.program} begins with delta {graph.epoch}, not 0")
+        elif graph.options is None:
+            problem = ("usage", f"the first delta of program {graph.program} has no options")
+        if problem is not None or graph.options is None:
+            self._tell(Finished(graph.program, Usage(), *(problem or ())))
+            return None
+        program = Program(
+            graph.program, next(desk.serials), graph.options, desk.setting, desk.streams, self._tell
+        )
+        self.programs[graph.program] = program
+        if graph.options.timeout_s is not None:
+            desk.deadlines.add(now + graph.options.timeout_s, program)
+        return program
+
+    def _cancel(self, program_id: int, branch: int | None) -> None:
+        program = self.programs.get(program_id)
+        if program is None:
+            return
+        if branch is None:
+            program.abort("cancelled", "the program was cancelled")
+        else:
+            program.cancel_branch(branch)
+
+    def _refuse(self, code: str, message: str) -> None:
+        self.close()
+        self._tell(Refused(code, message))
+
+    def _tell(self, event: Event) -> None:
+        self._desk.outbox.tell(self.client, event)
+
+
+def _check_order(program: Program, graph: Graph) -> None:
+    if graph.epoch != program.next_epoch:
+        raise UsageError(
+            f"delta {graph.epoch} of program {program.id} arrived, "
+            f"but the next one is {program.next_epoch}"
+        )
+    if graph.options is not None and graph.options != program.options:
+        raise UsageError(f"the options of program {program.id} cannot change after its first delta")

@@ -1,0 +1,36 @@
+"""What all connections of a front work with. One object, owned by the front."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+
+from .constraints import ConstraintPool
+from .deadlines import Deadlines
+from .outbox import Outbox
+from .streams import Streams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .setting import Setting
+
+__all__ = ["Desk"]
+
+
+@dataclass(slots=True)
+class Desk:
+    """`lost` says how the engine ended; None while it lives."""
+
+    setting: Setting
+    outbox: Outbox = field(default_factory=Outbox)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    serials: Iterator[int] = field(default_factory=count)
+    lost: str | None = None
+    streams: Streams = field(init=False)
+    constraints: ConstraintPool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.streams = Streams(self.outbox)
+        self.constraints = ConstraintPool(self.outbox)

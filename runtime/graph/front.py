@@ -1,0 +1,153 @@
+"""The front: between clients that speak text and graphs, and an engine that speaks token ids.
+
+A state machine without sockets, threads and clocks. Its driver hands it what has arrived and the
+time, and fetches what is to be sent: `handle`, `handle_engine` and `tick` in, `drain` out. The same
+object serves clients over ZeroMQ and a program in the engine's own process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from furcate.errors import ConnectionFailed
+from furcate.protocol.message import PROTOCOL_VERSION
+from furcate.protocol.stream import EngineReady
+
+from .connection import Connection
+from .desk import Desk
+from .limits import Limits
+from .setting import Setting
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from furcate.protocol.message import Request
+    from furcate.protocol.stream import EngineEvent
+    from furcate.runtime.tokenize.base import TextCodec
+    from furcate.runtime.tokenize.template import ChatTemplate
+
+    from .outbox import Outbox
+
+__all__ = ["Front"]
+
+
+class Front:
+    """`template` is None for a model without a chat template: a role is then that node's error."""
+
+    def __init__(
+        self,
+        codec: TextCodec,
+        template: ChatTemplate | None,
+        ready: EngineReady,
+        limits: Limits | None = None,
+    ) -> None:
+        _check_ready(codec, ready)
+        self._desk = Desk(Setting(codec, template, ready, limits or Limits()))
+        self._connections: dict[Hashable, Connection] = {}
+
+    def connect(self, client: Hashable) -> None:
+        """A new connection: its tables are empty. Ends one of the same name."""
+        self.disconnect(client)
+        self._connections[client] = Connection(client, self._desk)
+
+    def handle(self, client: Hashable, requests: Sequence[Request], now: float) -> None:
+        """What a connected client has sent, in order."""
+        connection = self._connections[client]
+        for request in requests:
+            connection.receive(request, now)
+
+    def handle_engine(self, events: Sequence[EngineEvent], now: float) -> None:
+        """What the engine has sent, in order. Raises WireError where that cannot be; the engine is
+        then to be given up, see `engine_lost`."""
+        touched = {}
+        for event in events:
+            if isinstance(event, EngineReady):
+                self._engine_is_ready(event)
+                continue
+            program = self._desk.streams.receive(event)
+            if program is not None:
+                touched[program.serial] = program
+        for program in touched.values():
+            program.settle()
+
+    def disconnect(self, client: Hashable) -> None:
+        """The client has left or is gone: its programs are cancelled. Callable twice."""
+        connection = self._connections.pop(client, None)
+        if connection is not None:
+            connection.close()
+            self._desk.outbox.to_clients.pop(client, None)
+
+    def is_closed(self, client: Hashable) -> bool:
+        """The client has said Bye or was refused: drain once more, then close and disconnect."""
+        connection = self._connections.get(client)
+        return connection is None or connection.is_closed
+
+    def engine_lost(self, message: str) -> None:
+        """Ends every open program; until an engine is ready again new ones end as they begin."""
+        self._desk.lost = message
+        self._desk.streams.forget_all()
+        for connection in self._connections.values():
+            for program in connection.programs.values():
+                program.abort("engine_lost", message, at_once=True)
+
+    def tick(self, now: float) -> None:
+        """Ends the programs whose time is over."""
+        for program in self._desk.deadlines.due(now):
+            program.abort(
+                "deadline",
+                f"the program ran past its timeout of {program.options.timeout_s} s",
+                at_once=True,
+            )
+
+    def next_deadline(self) -> float | None:
+        """When `tick` is next needed."""
+        return self._desk.deadlines.next()
+
+    def drain(self) -> Outbox:
+        """What is to be sent now; the front forgets it."""
+        return self._desk.outbox.take()
+
+    @property
+    def num_programs(self) -> int:
+        """Programs that have not finished."""
+        return sum(
+            not program.is_finished
+            for connection in self._connections.values()
+            for program in connection.programs.values()
+        )
+
+    @property
+    def num_streams(self) -> int:
+        """Streams that the engine has yet to end."""
+        return len(self._desk.streams)
+
+    def check(self) -> None:
+        """Raises AssertionError where the books do not balance; for tests."""
+        desk = self._desk
+        desk.streams.check()
+        users = sum(len(connection.constraint_ids) for connection in self._connections.values())
+        assert users == desk.constraints.num_users, "constraints without a connection"
+        for connection in self._connections.values():
+            for program in connection.programs.values():
+                program.check()
+        if not self._connections:
+            assert not len(desk.constraints), "constraints without a connection"
+            assert not len(desk.deadlines), "deadlines without a connection"
+
+    def _engine_is_ready(self, ready: EngineReady) -> None:
+        if self._desk.lost is not None:
+            _check_ready(self._desk.setting.codec, ready)
+            self._desk.lost = None
+            self._desk.constraints.define_all()
+
+
+def _check_ready(codec: TextCodec, ready: EngineReady) -> None:
+    if ready.protocol != PROTOCOL_VERSION:
+        raise ConnectionFailed(
+            f"the engine speaks protocol {ready.protocol!r}, the front {PROTOCOL_VERSION}"
+        )
+    if ready.tokenizer_fingerprint != codec.fingerprint:
+        raise ConnectionFailed(
+            f"the engine uses tokenizer {ready.tokenizer_fingerprint!r:.24}, "
+            f"the front {codec.fingerprint!r:.24}; both must load the same model"
+        )

@@ -1,0 +1,119 @@
+"""One Gen node while it runs: its samples, each a Generate of some stream.
+
+Sample 0 is the branch's own continuation, the others run on streams of their own. A sample that
+fails fails the value; the branch goes on as long as sample 0 does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from furcate.protocol.message import Delta, Usage, ValueMeta
+
+from .cell import Failure, Ready
+from .tokens import GeneratedText, token_logprobs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from furcate.protocol.message import TokenLogprob
+    from furcate.protocol.stream import NodeDone
+
+    from .cell import Cell
+    from .program import Program
+    from .stream import Stream
+
+__all__ = ["Generation", "Sample"]
+
+
+class Generation:
+    """`value` is what the client waits for, `continuation` the text of sample 0; they are the same
+    cell where there is one sample."""
+
+    def __init__(self, program: Program, value: Cell, continuation: Cell, n: int) -> None:
+        self.program = program
+        self.value = value
+        self.continuation = continuation
+        self.samples = [Sample(self, index) for index in range(n)]
+
+    def sample_done(self, sample: Sample) -> None:
+        if sample.index == 0 and self.continuation is not self.value:
+            self.program.resolve(self.continuation, Ready(sample.text, sample.text))
+        done = [each.done for each in self.samples if each.done is not None]
+        if len(done) < len(self.samples):
+            return
+        if len(done) == 1:
+            outcome = Ready(sample.text, sample.text)
+        else:
+            outcome = Ready([each.text for each in self.samples], None)
+        self.program.resolve(self.value, outcome, self._meta(done))
+
+    def sample_failed(self, sample: Sample, failure: Failure) -> None:
+        if sample.index == 0:
+            self.program.resolve(self.continuation, failure)
+        self.give_up(failure)
+
+    def give_up(self, failure: Failure) -> None:
+        """Without one of them the samples are worth nothing; the branch's own goes on."""
+        self.program.resolve(self.value, failure)
+        for other in self.samples[1:]:
+            if other.stream is not None:
+                self.program.streams_table.cancel(other.stream)
+
+    def _meta(self, done: Sequence[NodeDone]) -> ValueMeta:
+        codec = self.program.setting.codec
+        first = done[0]
+        logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+        if first.logprobs is not None:
+            logprobs = tuple(token_logprobs(codec, each.logprobs or ()) for each in done)
+        prompt = first.prompt_logprobs
+        return ValueMeta(
+            finish=first.finish,
+            matched=None if first.matched is None else first.matched.decode("utf-8", "replace"),
+            usage=sum((each.usage for each in done), Usage()),
+            logprobs=logprobs,
+            prompt_logprobs=None if prompt is None else token_logprobs(codec, prompt),
+            finishes=tuple(each.finish for each in done) if len(done) > 1 else (),
+        )
+
+
+class Sample:
+    """One Generate; owns the stream it runs on where that is not the branch's."""
+
+    def __init__(self, generation: Generation, index: int) -> None:
+        self.index = index
+        self.done: NodeDone | None = None
+        self.stream: Stream | None = None  # set by whoever opens one for it
+        self._generation = generation
+        self._output = GeneratedText(generation.program.setting.codec)
+
+    @property
+    def text(self) -> str:
+        return self._output.text
+
+    def take(self, ids: Sequence[int]) -> None:
+        self._tell(self._output.push(ids))
+
+    def complete(self, done: NodeDone) -> None:
+        self.done = done
+        rest = self._output.push(done.ids[self._output.num_ids :])
+        self._tell(rest + self._output.finish())
+        self._generation.sample_done(self)
+
+    def fail(self, failure: Failure) -> None:
+        if self.done is None:
+            self._generation.sample_failed(self, failure)
+
+    def cancel(self, failure: Failure) -> None:
+        self.fail(failure)
+        self._generation.give_up(failure)
+
+    def fail_from(self, stream: Stream, node: int, failure: Failure) -> None:
+        self.fail(failure)
+
+    def _tell(self, text: str) -> None:
+        program, cell = self._generation.program, self._generation.value
+        if text and program.options.stream and cell.outcome is None:
+            assert cell.branch is not None
+            assert cell.value is not None
+            program.emit(Delta(program.id, cell.branch, cell.value, self.index, text))

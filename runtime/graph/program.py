@@ -1,0 +1,205 @@
+"""One program: its branches, its values and its end.
+
+Has exactly one end, told in one Finished: it is done and its streams have ended, or it was aborted
+as a whole. Knows no connection tables and no other program.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from furcate.errors import CapacityError
+from furcate.protocol.graph import Gen, Let, Select, TextOf
+from furcate.protocol.message import Failed, Finished, Usage, Value
+
+from .cell import Cell, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from furcate.protocol.graph import Node
+    from furcate.protocol.message import Event, Options, ValueMeta
+
+    from .branch import Branch
+    from .cell import Outcome, Waiter
+    from .setting import Setting
+    from .stream import Stream
+    from .streams import Streams
+
+__all__ = ["Program"]
+
+
+class Program:
+    """`serial` is its number among all programs of the front, `id` that of its connection."""
+
+    def __init__(
+        self,
+        program_id: int,
+        serial: int,
+        options: Options,
+        setting: Setting,
+        streams: Streams,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self.id = program_id
+        self.serial = serial
+        self.options = options
+        self.setting = setting
+        self.streams_table = streams
+        self.branches: dict[int, Branch] = {}
+        self.cells: dict[int, Cell] = {}  # by value id
+        self.num_nodes = 0
+        self.num_forked = 0
+        self.num_roots = 0
+        self.next_epoch = 0
+        self.is_done = False
+        self.abortion: Failure | None = None
+        self.is_finished = False
+        self.usage = Usage()
+        self.streams: dict[Stream, None] = {}  # open in the engine; kept by the table of streams
+        self.streams_changed = False
+        self.agenda: deque[Waiter] = deque()
+        self._pending: dict[int, Cell] = {}  # values without an outcome
+        self._derived_chars = 0
+        self._tell: Callable[[Event], None] | None = tell
+
+    @property
+    def is_open(self) -> bool:
+        return self.abortion is None and not self.is_finished
+
+    @property
+    def is_idle(self) -> bool:
+        """It waits for nothing but its client."""
+        queued = any(branch.queue for branch in self.branches.values())
+        return not (self.streams or self.agenda or self._pending or queued)
+
+    def check(self) -> None:
+        assert not self.agenda, "work left undone"
+        if self.is_finished and self.abortion is None:
+            assert self.is_idle, "finished with something open"
+        for cell in self._pending.values():
+            assert cell.outcome is None, "a resolved value counts as pending"
+
+    # Values --------------------------------------------------------------------------------------
+
+    def declare(self, value: int, ordinal: int, branch: int | None) -> Cell:
+        cell = self.cells[value] = self._pending[value] = Cell(ordinal, branch, value)
+        return cell
+
+    def resolve(self, cell: Cell, outcome: Outcome, meta: ValueMeta | None = None) -> None:
+        """Gives a cell its outcome and tells the client; changes nothing if it has one."""
+        if cell.outcome is not None:
+            return
+        cell.outcome = outcome
+        self.agenda.extend(cell.waiters)
+        cell.waiters.clear()
+        if cell.value is None:
+            return
+        del self._pending[cell.value]
+        if isinstance(outcome, Failure):
+            self.emit(_failed(self.id, cell, outcome))
+        else:
+            self.emit(Value(self.id, cell.value, outcome.data, meta))
+
+    def derive(self, derived: Waiter) -> None:
+        self.agenda.append(derived)
+
+    def charge(self, num_chars: int) -> None:
+        """Counts text that the program makes out of text."""
+        limit = self.setting.limits.derived_chars
+        if self._derived_chars + num_chars > limit:
+            raise CapacityError(
+                f"the program makes more than {limit} characters of text out of its values; "
+                "join or copy less of them"
+            )
+        self._derived_chars += num_chars
+
+    def emit(self, event: Event) -> None:
+        if self._tell is not None:
+            self._tell(event)
+
+    # Progress ------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Does everything that can be done now. Called after whatever changed the program."""
+        while self.agenda:
+            self.agenda.popleft().advance()
+        if self.streams_changed:
+            self.streams_changed = False
+            self._end_streams()
+        if not self.streams and not self.is_finished and (self.is_done or self.abortion):
+            self._finish()
+
+    def _end_streams(self) -> None:
+        """Ends each stream that can get no more nodes and that no child will begin from."""
+        needed: set[Branch] = set()
+        for branch in reversed(self.branches.values()):  # children before their parents
+            stream = branch.outlet.stream
+            is_needed = branch in needed or not branch.is_over
+            if stream is not None and not is_needed:
+                self.streams_table.end(stream)
+            elif stream is None and is_needed and branch.parent is not None:
+                needed.add(branch.parent)
+
+    def _finish(self) -> None:
+        self.is_finished = True
+        why = self.abortion
+        self.emit(
+            Finished(self.id, self.usage, why.code if why else None, why.message if why else None)
+        )
+
+    # Early ends ----------------------------------------------------------------------------------
+
+    def abort(
+        self, code: str, message: str, *, rest: Sequence[Node] = (), at_once: bool = False
+    ) -> None:
+        """Fails what is open and cancels every stream. Finished follows when the engine has
+        answered for all of them, or `at_once`. `rest` are nodes that were not taken any more.
+        Changes nothing on a program that has ended."""
+        if not self.is_open:
+            return
+        self.abortion = Failure(code, message, self.num_nodes)
+        for cell in list(self._pending.values()):
+            self.resolve(cell, Failure(code, message, cell.ordinal))
+        self.refuse_nodes(rest)
+        for stream in self.streams:
+            self.streams_table.cancel(stream)
+        self.agenda.clear()
+        self.branches.clear()
+        self.cells.clear()
+        if at_once:
+            self._finish()
+        self.settle()
+
+    def refuse_nodes(self, nodes: Sequence[Node]) -> None:
+        """Nodes that come too late: whoever waits for their values must know."""
+        assert self.abortion is not None
+        for node in nodes:
+            if isinstance(node, (Gen, Select, Let, TextOf)) and node.value not in self.cells:
+                branch = None if isinstance(node, Let) else node.branch
+                self.emit(_failed(self.id, Cell(self.num_nodes, branch, node.value), self.abortion))
+            self.num_nodes += 1
+
+    def cancel_branch(self, branch_id: int) -> None:
+        branch = self.branches.get(branch_id)
+        if branch is not None and self.is_open:
+            branch.cancel(Failure("cancelled", f"branch {branch_id} was cancelled", self.num_nodes))
+            self.settle()
+
+    def release(self) -> None:
+        """The client is not interested any more: nothing is told from here on."""
+        self._tell = None
+        self.abort("cancelled", "the program was released")
+
+
+def _failed(program: int, cell: Cell, failure: Failure) -> Failed:
+    return Failed(
+        program,
+        cell.ordinal,
+        cell.branch,
+        cell.value,
+        failure.code,
+        failure.message,
+        failure.pointer,
+    )
