@@ -98,8 +98,6 @@ class CacheMachine(RuleBasedStateMachine):
         self.inserted: set[tuple[str, tuple[int, ...]]] = set()
         self.has_forgotten = False
 
-    # --- streams ---------------------------------------------------------------------------------
-
     @precondition(lambda self: len(self.streams) < MAX_STREAMS)
     @rule(data=st.data(), text=st.integers(0, 2), namespace=st.sampled_from(["", "", "lora"]))
     def open(self, data: st.DataObject, text: int, namespace: str) -> None:
@@ -202,8 +200,6 @@ class CacheMachine(RuleBasedStateMachine):
         for _ in range(2):  # the second call does nothing
             self.cache.release(stream.lease, fence_step=self.plan.number)
 
-    # --- memory and time -------------------------------------------------------------------------
-
     @rule(data=st.data(), kind=st.sampled_from(["release", "release", "evict", "fail"]))
     def disturb(self, data: st.DataObject, kind: str) -> None:
         """What takes things away, in one rule so that it does not happen too often."""
@@ -251,8 +247,6 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.retire(self.in_flight.pop(0).number)
         self.plan = Step(self.plan.number)
         self.has_forgotten = True
-
-    # --- what must hold ---------------------------------------------------------------------------
 
     def naive_match(self, tokens: list[int], namespace: str, ready_by: int) -> tuple[int, int]:
         """The longest prefix among all paths of the tree, and the step it has to wait for."""
