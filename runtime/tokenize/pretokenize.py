@@ -55,13 +55,8 @@ QWEN2 = PreTokenizerRule(
 RULES: Mapping[str, PreTokenizerRule] = MappingProxyType(
     {
         "gpt-2": GPT2,
-        # The ids are those of `transformers`, the reference that conversations are compared with.
-        # It cuts no digits off before words are found: digits are single tokens by the merges
-        # alone, and of white space before a digit ("\n\n1") the last character stands alone.
-        # The model was trained with the digits cut off, which is the next row. Measured on four
-        # texts with such places, its loss on the whole text is 0 to 16 nats lower there.
-        "smollm": GPT2,
-        "smollm-digits": PreTokenizerRule(single_digits=True),
+        # See docs/design/decisions/0001-digits-before-words.md.
+        "smollm": PreTokenizerRule(single_digits=True),
         "llama-bpe": LLAMA3,
         "qwen2": QWEN2,
     }

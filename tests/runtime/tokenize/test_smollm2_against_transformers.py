@@ -1,4 +1,8 @@
-"""The embedded model's tokens and conversations are those of `transformers`, id by id."""
+"""The embedded model's tokens and conversations are those of `transformers`, id by id.
+
+`transformers` ignores the file's pre-tokenizer name and cuts words as GPT-2 does; the oracle here is
+given the model's own rule, digits first (docs/design/decisions/0001-digits-before-words.md).
+"""
 # ruff: noqa: RUF001 - the corpus is written in many scripts on purpose
 
 from __future__ import annotations
@@ -7,6 +11,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tokenizers import pre_tokenizers
 
 from furcate.errors import UsageError
 from furcate.runtime.model.catalog import ensure
@@ -73,9 +78,16 @@ def ours(model_file: Path) -> Tokenizer:
 @pytest.fixture(scope="module")
 def theirs(model_file: Path) -> Any:
     transformers = pytest.importorskip("transformers")
-    return transformers.AutoTokenizer.from_pretrained(
+    oracle = transformers.AutoTokenizer.from_pretrained(
         str(model_file.parent), gguf_file=model_file.name
     )
+    oracle.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    return oracle
 
 
 def their_ids(theirs: Any, text: str, split_special_tokens: bool = True) -> list[int]:
