@@ -1,0 +1,67 @@
+"""Attention by the paged kernels, with the pages of all layers in host memory.
+
+Stateless between forwards except for the pages: whoever makes the page tables decides what a page
+holds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from furcate.kernels import paged_attention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .base import AttentionSpec, PagedRows
+
+__all__ = ["PagedAttention", "PagedPlan"]
+
+
+@dataclass(frozen=True, slots=True)
+class PagedPlan:
+    attention: paged_attention.AttentionPlan
+    copies: tuple[paged_attention.CopyStep, ...]
+
+
+class PagedAttention:
+    """Implements AttentionBackend with the reference kernels."""
+
+    def __init__(self, spec: AttentionSpec) -> None:
+        self._spec = spec
+        self._scale = 1.0 / math.sqrt(spec.head_dim)
+        self._shape: paged_attention.AttentionShape | None = None
+        self._key_pages: list[Tensor] = []  # [num_pages, kv_heads, page_size, head_dim] each
+        self._value_pages: list[Tensor] = []
+
+    def allocate(self, num_pages: int, page_size: int) -> None:
+        spec = self._spec
+        assert self._shape is None, "the KV pages are made once"
+        self._shape = paged_attention.AttentionShape(
+            spec.num_heads, spec.kv_heads, spec.head_dim, page_size
+        )
+        size = (num_pages, spec.kv_heads, page_size, spec.head_dim)
+        for _ in range(spec.num_layers):
+            self._key_pages.append(torch.zeros(size, dtype=spec.dtype))
+            self._value_pages.append(torch.zeros(size, dtype=spec.dtype))
+
+    def plan(self, rows: PagedRows, copies: tuple[tuple[int, int, int], ...]) -> PagedPlan:
+        assert self._shape is not None, "allocate() comes before the first forward"
+        return PagedPlan(
+            paged_attention.plan_attention(
+                self._shape, rows.positions, rows.row_starts, rows.kv_lens, rows.page_table
+            ),
+            paged_attention.plan_copies(self._shape, copies),
+        )
+
+    def attend(self, layer: int, plan: PagedPlan, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys, values = self._key_pages[layer], self._value_pages[layer]
+        paged_attention.write_kv(keys, k, plan.attention)
+        paged_attention.write_kv(values, v, plan.attention)
+        paged_attention.copy_pages(keys, plan.copies)
+        paged_attention.copy_pages(values, plan.copies)
+        return paged_attention.attend(q, keys, values, plan.attention, self._scale)

@@ -1,0 +1,73 @@
+"""From a model file to a model: which class serves which architecture.
+
+Adding a family is a module beside `llama` and a line in ARCHITECTURES. Knows nothing of aliases or
+downloads: a path comes in.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from furcate.errors import ModelFileError, UsageError
+
+from .config import config_from_gguf
+from .gguf import GGUFFile, read_header
+from .llama import LlamaModel, load_llama_weights
+from .weights import GGUFTensors
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from .base import LanguageModel
+
+__all__ = ["ARCHITECTURES", "Dtype", "load_model", "resolve_dtype"]
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+
+_DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
+    {"float32": torch.float32, "bfloat16": torch.bfloat16}
+)
+
+
+def _load_llama(file: GGUFFile, dtype: torch.dtype) -> LanguageModel:
+    config = config_from_gguf(file)
+    return LlamaModel(config, load_llama_weights(config, GGUFTensors(file), dtype))
+
+
+ARCHITECTURES: Mapping[str, Callable[[GGUFFile, torch.dtype], LanguageModel]] = MappingProxyType(
+    {"llama": _load_llama}
+)
+
+
+def load_model(path: str | os.PathLike[str], dtype: Dtype = "auto") -> LanguageModel:
+    """The model in a GGUF file, ready for `allocate`. Its dtype is resolved by `resolve_dtype`."""
+    resolved = resolve_dtype(dtype)
+    file = read_header(path)
+    architecture = file.require("general.architecture", str)
+    load = ARCHITECTURES.get(architecture)
+    if load is None:
+        known = ", ".join(repr(name) for name in ARCHITECTURES)
+        raise ModelFileError(
+            f"{file.path}: architecture {architecture!r} is not supported; supported: {known}"
+        )
+    return load(file, resolved)
+
+
+def resolve_dtype(dtype: Dtype) -> torch.dtype:
+    """The dtype of weights and KV. "auto" is bfloat16 where the processor multiplies it natively
+    and float32 elsewhere: emulated bfloat16 would be slower and less exact."""
+    if dtype == "auto":
+        return torch.bfloat16 if _has_native_bfloat16() else torch.float32
+    resolved = _DTYPES.get(dtype)
+    if resolved is None:
+        raise UsageError(f"dtype must be 'auto', 'float32' or 'bfloat16', got {dtype!r}")
+    return resolved
+
+
+def _has_native_bfloat16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
