@@ -97,7 +97,7 @@ def config_flags() -> tuple[Flag, ...]:
     return flags_of(Config)
 
 
-def resolve(options: Mapping[str, Scalar], environ: Mapping[str, str]) -> Config:
+def resolve(options: Mapping[str, object], environ: Mapping[str, str]) -> Config:
     """The configuration of `options`, by flag name, then of the variables, then of the defaults.
 
     An option or a FURCATE_ variable that does not exist is an error, not ignored.

@@ -72,6 +72,15 @@ class Flag:
     def variable(self) -> str:
         return PREFIX + self.name.upper()
 
+    @property
+    def shown_default(self) -> str:
+        """The default as a user would write it."""
+        if self.kind is bool:
+            return "on" if self.default else "off"
+        if self.unit is not None and isinstance(self.default, int):
+            return _with_unit(self.default)
+        return str(self.default)
+
     def read(self, text: str, source: str) -> Scalar:
         """The value that `text` spells; `source` is what the user wrote it in."""
         if self.kind is bool:
@@ -159,6 +168,14 @@ def _flag(
         least=cast("float | None", metadata["least"]),
         unit=cast("str | None", metadata["unit"]),
     )
+
+
+def _with_unit(num_bytes: int) -> str:
+    for unit in ("GiB", "MiB", "KiB"):
+        factor = _UNITS[unit.lower()]
+        if num_bytes >= factor and num_bytes % factor == 0:
+            return f"{num_bytes // factor}{unit}"
+    return str(num_bytes)
 
 
 def _read_int(text: str, unit: str | None) -> int:

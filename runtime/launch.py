@@ -14,12 +14,10 @@ from furcate.runtime.server.local import LocalRuntime
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from furcate.runtime.graph.front import Front
-
     from furcate.errors import FurcateError
     from furcate.protocol.message import Event
     from furcate.protocol.stream import EngineReady
-    from furcate.runtime.flags import Scalar
+    from furcate.runtime.graph.front import Front
     from furcate.runtime.scheduler.scheduler import Scheduler
     from furcate.runtime.server.engine_loop import Steps
     from furcate.runtime.tokenize.base import TextCodec
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["build_scheduler", "configure", "local_runtime", "local_runtime_for", "serve"]
 
 
-def configure(options: Mapping[str, Scalar]) -> Config:
+def configure(options: Mapping[str, object]) -> Config:
     """The configuration of these options, by flag name, in this process's environment."""
     return resolve(options, os.environ)
 

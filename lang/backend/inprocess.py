@@ -39,9 +39,7 @@ class EngineChannel:
     """Runs `model` on two threads of this process. `options` are those of `furcate serve`, with
     underscores: `EngineChannel("smollm2", kv_bytes="512MiB")`."""
 
-    def __init__(
-        self, model: str | None = None, **options: str | int | float | bool | None
-    ) -> None:
+    def __init__(self, model: str | None = None, **options: object) -> None:
         # The one way from language to runtime; torch and the rest load when an engine is wanted.
         from furcate.runtime import launch
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
 import zmq
-from furcate.runtime.graph.front import Front
 
-from furcate.errors import BackendError, EngineLost, FurcateError
+from furcate.errors import BackendError, EngineLost, FurcateError, WireError
 from furcate.protocol.stream import EngineReady
 from furcate.runtime.clock import MonotonicClock
+from furcate.runtime.graph.front import Front
 from furcate.runtime.transport.address import address_of, default_folder, path_of, prepare_folder
 from furcate.runtime.transport.clients import ClientSocket
 from furcate.runtime.transport.link import LINK_SUFFIX, FrontEnd
@@ -31,9 +31,9 @@ from .text import fetch_model, load_text
 from .turn import FrontDriver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Sequence
 
-    from furcate.protocol.message import Request
+    from furcate.protocol.message import Event, Request
     from furcate.protocol.stream import EngineEvent
     from furcate.runtime.config import Config, ServerConfig
 
@@ -95,7 +95,7 @@ class Server:
         self._end: asyncio.Future[FurcateError | None] = self._loop.create_future()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._clients: ClientSocket | None = None
-        self._driver: FrontDriver[bytes] | None = None
+        self._driver: FrontDriver | None = None
 
     async def run(self) -> None:
         """Returns after a signal; raises the error that ended the engine or its start."""
@@ -139,7 +139,10 @@ class Server:
 
     def engine_events(self, events: list[EngineEvent]) -> None:
         if self._driver is not None:
-            self._driver.engine_events(events)
+            try:
+                self._driver.engine_events(events)
+            except WireError as error:
+                self._finish(EngineLost(f"the engine broke the protocol: {error}"))
         elif not self._ready.done() and isinstance(events[0], EngineReady):
             self._ready.set_result(events[0])
 
@@ -152,16 +155,21 @@ class Server:
     async def _start(self, link: FrontEnd) -> None:
         """Lets clients in as soon as the engine is ready; returns early if the end comes first."""
         text = _in_thread(self._loop, lambda: load_text(self._config.model))
-        started = asyncio.gather(self._ready, text)
-        either: list[asyncio.Future[Any]] = [started, self._end]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if self._end.done():
-            started.cancel()
-            return
-        ready, (codec, template) = started.result()
+        missing: set[asyncio.Future[Any]] = {self._ready, text}
+        while missing:
+            arrived, _ = await asyncio.wait(
+                [*missing, self._end], return_when=asyncio.FIRST_COMPLETED
+            )
+            if self._end in arrived:
+                text.cancel()
+                return
+            missing -= arrived
+            for future in arrived:
+                future.result()  # raises what went wrong at once
+        ready, (codec, template) = self._ready.result(), text.result()
         front = Front(codec, template, ready)
-        self._clients = clients = ClientSocket(self._context, self._path, self._loop, self)
-        self._driver = FrontDriver(front, self._loop, MonotonicClock(), link.send, clients.send)
+        self._clients = ClientSocket(self._context, self._path, self._loop, self)
+        self._driver = FrontDriver(front, self._loop, MonotonicClock(), link.send, self._send)
         self._announce(address_of(self._path))
 
     async def _watch(self, engine: EngineProcess) -> None:
@@ -181,6 +189,11 @@ class Server:
         )
         self._finish(BackendError(f"the front has failed: {error or context.get('message')}"))
 
+    def _send(self, client: Hashable, events: Sequence[Event]) -> None:
+        assert self._clients is not None
+        assert isinstance(client, bytes)
+        self._clients.send(client, events)
+
     def _say_goodbye(self, message: str) -> None:
         if self._driver is not None:
             self._driver.engine_lost(message)
@@ -197,7 +210,7 @@ class Server:
                 path.unlink()
 
     @property
-    def _front_driver(self) -> FrontDriver[bytes]:
+    def _front_driver(self) -> FrontDriver:
         assert self._driver is not None, "clients are let in after it is there"
         return self._driver
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from furcate.protocol.message import Event, Request
     from furcate.protocol.stream import EngineEvent, EngineReady
+    from furcate.runtime.graph.front import Front
 
     from .engine_loop import Steps
-    from .turn import FrontMachine
 
 __all__ = ["LocalRuntime"]
 
@@ -44,7 +44,7 @@ class LocalRuntime:
     def __init__(
         self,
         build: Callable[[Callable[[], None]], Steps],
-        make_front: Callable[[EngineReady], FrontMachine[int]],
+        make_front: Callable[[EngineReady], Front],
         deliver: Callable[[Sequence[Event]], None],
         lost: Callable[[FurcateError], None],
     ) -> None:
@@ -53,7 +53,7 @@ class LocalRuntime:
         self._deliver = deliver
         self._lost = lost
         self._started: Future[EngineReady] = Future()
-        self._driver: FrontDriver[int] | None = None
+        self._driver: FrontDriver | None = None
         self._ended = False
         self._loop = uvloop.new_event_loop()
         self._loop.set_exception_handler(self._loop_failed)
@@ -165,6 +165,6 @@ class LocalRuntime:
             self._lost(EngineLost(message))
 
     @property
-    def _front_driver(self) -> FrontDriver[int]:
+    def _front_driver(self) -> FrontDriver:
         assert self._driver is not None, "start() has returned before anything arrives"
         return self._driver

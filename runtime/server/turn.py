@@ -5,61 +5,30 @@ Knows the loop and the clock, neither sockets nor what a message means.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from furcate.protocol.message import Event, Request
     from furcate.protocol.stream import EngineEvent, EngineRequest
     from furcate.runtime.clock import Clock
+    from furcate.runtime.graph.front import Front
 
-__all__ = ["FrontDriver", "FrontMachine", "Mail"]
-
-C = TypeVar("C")
-
-
-class Mail(Protocol[C]):
-    """What a Front wants sent."""
-
-    @property
-    def to_engine(self) -> list[EngineRequest]: ...
-
-    @property
-    def to_clients(self) -> Mapping[C, list[Event]]: ...
+__all__ = ["FrontDriver"]
 
 
-class FrontMachine(Protocol[C]):
-    """What the driver needs of a Front."""
-
-    def connect(self, client: C) -> None: ...
-
-    def handle(self, client: C, requests: Sequence[Request], now: float) -> None: ...
-
-    def handle_engine(self, events: Sequence[EngineEvent], now: float) -> None: ...
-
-    def disconnect(self, client: C) -> None: ...
-
-    def engine_lost(self, message: str) -> None: ...
-
-    def tick(self, now: float) -> None: ...
-
-    def next_deadline(self) -> float | None: ...
-
-    def drain(self) -> Mail[C]: ...
-
-
-class FrontDriver(Generic[C]):
+class FrontDriver:
     """To be used on the loop's thread only."""
 
     def __init__(
         self,
-        front: FrontMachine[C],
+        front: Front,
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
         send_engine: Callable[[list[EngineRequest]], None],
-        send_client: Callable[[C, list[Event]], None],
+        send_client: Callable[[Hashable, list[Event]], None],
     ) -> None:
         self._front = front
         self._loop = loop
@@ -70,10 +39,10 @@ class FrontDriver(Generic[C]):
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def connect(self, client: C) -> None:
+    def connect(self, client: Hashable) -> None:
         self._front.connect(client)
 
-    def received(self, client: C, requests: Sequence[Request]) -> None:
+    def received(self, client: Hashable, requests: Sequence[Request]) -> None:
         self._front.handle(client, requests, self._clock.now())
         self._flush_later()
 
@@ -81,7 +50,7 @@ class FrontDriver(Generic[C]):
         self._front.handle_engine(events, self._clock.now())
         self._flush_later()
 
-    def disconnect(self, client: C) -> None:
+    def disconnect(self, client: Hashable) -> None:
         self._front.disconnect(client)
         self._flush_later()
 

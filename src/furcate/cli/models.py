@@ -1,0 +1,44 @@
+"""`furcate models`: which there are, and fetching one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .failure import Debug, reporting
+
+__all__ = ["app"]
+
+app = typer.Typer(help="List models and fetch them.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(debug: Annotated[bool, Debug] = False) -> None:
+    """List the models that have a name. A .gguf file is used by its path."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from furcate.runtime.model import catalog
+
+    with reporting(debug):
+        table = Table(box=None, pad_edge=False)
+        for heading in ("NAME", "SIZE", "LICENSE", "FILE"):
+            table.add_column(heading, overflow="fold")
+        for model in catalog.installed():
+            where = f"not here: run `furcate models pull {model.name}`"
+            size = f"{model.num_bytes / 1e6:.0f} MB"
+            table.add_row(model.name, size, model.license, str(model.path or where))
+        Console().print(table)
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="A name from `furcate models list`.")],
+    debug: Annotated[bool, Debug] = False,
+) -> None:
+    """Download a model once; programs and servers find it by its name."""
+    from furcate.runtime.model import catalog
+
+    with reporting(debug):
+        catalog.pull(name, progress=lambda message: typer.echo(f"furcate: {message}", err=True))
