@@ -19,6 +19,8 @@ from .roles import Roles
 from .tail import ForkPoint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .cell import Cell, Failure
     from .content import Piece
     from .entry import Entry
@@ -88,6 +90,15 @@ class Branch:
             parts.append(branch.parent.pieces[: branch._num_inherited])
             branch = branch.parent
         return [piece for part in reversed(parts) for piece in part]
+
+    def sources(self) -> Iterator[Branch]:
+        """The ancestors whose streams a stream opened here would begin from."""
+        branch = self
+        while branch.parent is not None and branch.outlet.base is not None:
+            point, branch = branch.outlet.base.point, branch.parent
+            yield branch
+            if branch.outlet.stream is not None and point.nodes != 0:
+                return
 
     @property
     def is_over(self) -> bool:

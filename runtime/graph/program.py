@@ -139,8 +139,8 @@ class Program:
             is_needed = branch in needed or not branch.is_over
             if stream is not None and not is_needed:
                 self.streams_table.end(stream)
-            elif stream is None and is_needed and branch.parent is not None:
-                needed.add(branch.parent)
+            elif stream is None and is_needed:
+                needed.update(branch.sources())
 
     def _finish(self) -> None:
         self.is_finished = True

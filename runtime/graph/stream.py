@@ -121,7 +121,7 @@ class Stream:
             return False
         if parent.failed_at is not None:
             return self.origin.nodes <= parent.failed_at
-        return parent.id != self.parent_id
+        return parent.ended or parent.id != self.parent_id
 
 
 def _least_tokens(node: StreamNode) -> int:

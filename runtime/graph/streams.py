@@ -42,6 +42,8 @@ class Streams:
         return len(self._open)
 
     def open(self, program: Program, owner: StreamOwner, origin: Origin) -> Stream:
+        while origin.stream is not None and origin.nodes == 0:
+            origin = origin.stream.origin
         stream = Stream(self._take_id(), owner, origin)
         self._launch(program, stream)
         return stream
@@ -104,7 +106,7 @@ class Streams:
         self._open[stream.id] = (program, stream)
         program.streams[stream] = None
         priority = program.options.priority
-        if parent is None or parent.failed_at is None:
+        if parent is None or not parent.ended:
             stream.parent_id = None if parent is None else parent.id
             stream.shift = 0
             at = 0 if parent is None else nodes + parent.shift
@@ -112,7 +114,7 @@ class Streams:
         else:
             stream.parent_id = None
             ids = parent.ids_at(nodes)
-            assert ids is not None, "a failed stream has done every node before the one that failed"
+            assert ids is not None, "an ended stream has done every node before its end or failure"
             stream.shift = 1
             self._outbox.ask(OpenStream(stream.id, program.serial, priority=priority))
             self._outbox.append(stream.id, Extend(tuple(ids)))

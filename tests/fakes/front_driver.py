@@ -1,0 +1,138 @@
+"""Drives a Front against a FakeEngine, and reads what a client would read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from furcate.protocol.message import (
+    PROTOCOL_VERSION,
+    Delta,
+    Failed,
+    Finished,
+    Graph,
+    Hello,
+    Options,
+    Value,
+)
+from furcate.runtime.graph import Front
+from furcate.runtime.tokenize.byte_level import ByteTokenizer
+from furcate.runtime.tokenize.template import ChatTemplate
+
+from tests.fakes.fake_engine import FakeEngine, ready
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from furcate.protocol.graph import Node
+    from furcate.protocol.message import Event, Request
+    from furcate.protocol.stream import EngineRequest
+    from furcate.runtime.graph import Limits
+    from furcate.runtime.tokenize.base import TextCodec
+
+__all__ = ["Driver"]
+
+
+class Driver:
+    """One front, one engine, any number of clients; client "a" is connected and greeted."""
+
+    def __init__(
+        self,
+        engine: FakeEngine | None = None,
+        *,
+        codec: TextCodec | None = None,
+        limits: Limits | None = None,
+        max_context: int = 4096,
+    ) -> None:
+        self.codec = codec or ByteTokenizer()
+        self.engine = engine or FakeEngine()
+        template = ChatTemplate(self.codec) if self.codec.chat_template else None
+        self.front = Front(
+            self.codec, template, ready(self.codec.fingerprint, max_context), limits
+        )
+        self.now = 0.0
+        self.events: dict[Hashable, list[Event]] = {}
+        self.sent: list[EngineRequest] = []
+        self.connect("a")
+
+    def connect(self, client: Hashable) -> None:
+        self.front.connect(client)
+        self.send(Hello(PROTOCOL_VERSION, "test"), client=client)
+
+    def send(self, *requests: Request, client: Hashable = "a") -> None:
+        """The engine gets what follows from it, but does not run yet."""
+        self.front.handle(client, requests, self.now)
+        self.pump()
+
+    def program(
+        self,
+        *nodes: Node,
+        program: int = 0,
+        epoch: int = 0,
+        done: bool = True,
+        client: Hashable = "a",
+        stream: bool = False,
+        timeout_s: float | None = None,
+        seed: int = 7,
+    ) -> None:
+        options = Options(seed=seed, stream=stream, timeout_s=timeout_s) if epoch == 0 else None
+        self.send(Graph(program, epoch, nodes, done, options), client=client)
+
+    def pump(self) -> None:
+        outbox = self.front.drain()
+        self.sent += outbox.to_engine
+        self.engine.handle(outbox.to_engine)
+        for client, events in outbox.to_clients.items():
+            self.events.setdefault(client, []).extend(events)
+
+    def step(self) -> bool:
+        events = self.engine.step()
+        self.front.handle_engine(events, self.now)
+        self.front.check()
+        self.pump()
+        return bool(events) or bool(self.engine.streams)
+
+    def run(self, max_steps: int = 500) -> None:
+        """Until the engine has nothing to do."""
+        for _ in range(max_steps):
+            before = len(self.engine.asked)
+            events = self.engine.step()
+            self.front.handle_engine(events, self.now)
+            self.front.check()
+            self.pump()
+            busy = any(s.lengths and s.cursor < len(s.nodes) for s in self.engine.streams.values())
+            if not busy and len(self.engine.asked) == before and not events:
+                return
+        raise AssertionError("the engine does not come to rest")
+
+    # What a client sees --------------------------------------------------------------------------
+
+    def of(self, kind: type[Event], client: Hashable = "a", program: int = 0) -> list[Event]:
+        return [
+            event
+            for event in self.events.get(client, [])
+            if isinstance(event, kind) and getattr(event, "program", program) == program
+        ]
+
+    def values(self, client: Hashable = "a", program: int = 0) -> dict[int, object]:
+        return {e.value: e.data for e in self.of(Value, client, program)}  # type: ignore[union-attr]
+
+    def failures(self, client: Hashable = "a", program: int = 0) -> list[Failed]:
+        return [e for e in self.of(Failed, client, program) if isinstance(e, Failed)]
+
+    def finished(self, client: Hashable = "a", program: int = 0) -> Finished:
+        (event,) = self.of(Finished, client, program)
+        assert isinstance(event, Finished)
+        return event
+
+    def deltas(self, value: int, sample: int = 0) -> str:
+        return "".join(
+            e.text
+            for e in self.of(Delta)
+            if isinstance(e, Delta) and (e.value, e.sample) == (value, sample)
+        )
+
+    def disconnect_all(self, clients: Sequence[Hashable] = ("a",)) -> None:
+        for client in clients:
+            self.front.disconnect(client)
+        self.pump()
+        self.run()
