@@ -110,8 +110,8 @@ def _schema(as_type: object) -> dict[str, object]:
         return pydantic.TypeAdapter(cast("type[object]", as_type)).json_schema()
     except pydantic.errors.PydanticUserError as error:
         raise ConstraintError(
-            f"type {as_type!r} has no JSON schema: {error.message}. Use a pydantic model, a "
-            f"dataclass, a TypedDict or a plain type"
+            f"type {as_type!r} has no JSON schema: {error.message} (a pydantic model, a "
+            f"dataclass, a TypedDict or a plain type has one)"
         ) from error
 
 

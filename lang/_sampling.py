@@ -101,6 +101,7 @@ _REPORT: dict[str, Callable[[str, object], object]] = {
     "top_logprobs_num": _integer,
     "return_text_in_logprobs": _flag,
 }
+_OFF = {"logprob_start_len": -1, "top_logprobs_num": 0, "return_text_in_logprobs": False}
 _CHECKS = _FIELDS | _REPORT
 
 RUN_KEYWORDS = (frozenset(_CHECKS) | frozenset(_ALIASES)) - {"n", "seed"}
@@ -138,7 +139,7 @@ def _check_alone(values: Keywords) -> None:
     start = values.get("logprob_start_len", -1)
     if isinstance(start, int) and start < -1:
         raise UsageError(f"logprob_start_len must be -1 (off) or a position, got {start!r}")
-    detail = [name for name in _REPORT if name != "return_logprob" and values.get(name)]
+    detail = [name for name, off in _OFF.items() if values.get(name, off) != off]
     if values.get("return_logprob") is False and detail:
         raise UsageError(f"{detail[0]} has no effect with return_logprob=False: drop one of them")
 
@@ -158,8 +159,8 @@ def resolve(call: Keywords, run: Keywords, more_stops: tuple[str, ...] = ()) -> 
             sampling, logprobs=top, prompt_logprobs=None if start == -1 else top
         )
     else:
-        for name in _REPORT:
-            if call.get(name):
+        for name, off in _OFF.items():
+            if call.get(name, off) != off:
                 raise UsageError(f"{name} has no effect without return_logprob=True: add it")
     check_sampling(sampling)
     return sampling

@@ -290,8 +290,9 @@ def _prompt_logprobs(text: str, top: int | None) -> tuple[TokenLogprob, ...] | N
 
 def _scores(choices: Sequence[str], chosen: int) -> ChoiceScores:
     normalized = tuple(-0.5 if i == chosen else -2.0 for i in range(len(choices)))
-    rest = 0.5 / max(len(choices) - 1, 1)
-    probabilities = tuple(0.5 if i == chosen else rest for i in range(len(choices)))
+    others = len(choices) - 1
+    best = 0.8 if others else 1.0
+    probabilities = tuple(best if i == chosen else 0.2 / others for i in range(len(choices)))
     tokens = tuple((TokenLogprob(n, i, choices[i]),) for i, n in enumerate(normalized))
     return ChoiceScores(tokens, normalized, probabilities, 0.75)
 
