@@ -8,6 +8,7 @@ regex constraints, the linear-time engine for patterns in schemas.
 from __future__ import annotations
 
 import json
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ class OutputCheck:
 
     def _schema_problem(self, text: str) -> str | None:
         try:
-            value = json.loads(text)
+            value = json.loads(text, parse_float=_finite, parse_constant=_finite)
         except (ValueError, RecursionError) as refusal:
             return f"the output is not JSON: {refusal}"
         try:
@@ -83,6 +84,13 @@ class OutputCheck:
         if not matcher.is_accepting():
             return "the output ends before the regular expression is complete"
         return None
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number!r} is not a finite number")
+    return value
 
 
 def _byte_tokenizer() -> llguidance.LLTokenizer:

@@ -85,9 +85,9 @@ def _lark(recipe: Recipe) -> str:
 
 def _reason(message: str) -> str:
     """The message in one line, without backtraces, echoes of our wrapping and its positions."""
-    kept = re.split(r"<backtrace>|<non-verbose/>|^1 \| ", message, maxsplit=1, flags=re.MULTILINE)[
-        0
-    ]
+    kept = re.split(
+        r"<backtrace>|<non-verbose/>|^\s*1 \| ", message, maxsplit=1, flags=re.MULTILINE
+    )[0]
     if _NO_FORCING.strip() in message:
         kept = re.sub(r"^at 2\(\d+\): ", "", kept)
     return " ".join(kept.split())[:300]

@@ -8,6 +8,7 @@ tokens, and only where the grammar allows something else.
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +27,7 @@ _QUOTE, _BACKSLASH, _SURROGATE_LEAD = 0x22, 0x5C, 0xED
 MAX_NUMBER_BYTES = 24
 # With at most 24 characters before it, an exponent of two digits cannot overflow a double.
 MAX_EXPONENT_DIGITS = 2
+_LONG_EXPONENT = re.compile(rb"(^|[0-9.])[eE][+-]?[0-9]{%d}" % (MAX_EXPONENT_DIGITS + 1))
 
 
 class GuardState(NamedTuple):
@@ -78,13 +80,37 @@ class TextGuard:
             state = _step(state, byte)
         return state
 
+    @cached_property
+    def _long_exponents(self) -> np.ndarray | None:
+        """Tokens that hold more of an exponent than is allowed by themselves; most have none."""
+        mask = self._vocabulary.mask_where(
+            lambda token: b'"' not in token and _LONG_EXPONENT.search(token) is not None
+        )
+        return mask if mask.any() else None
+
+    @cached_property
+    def _exponent_tails(self) -> list[np.ndarray]:
+        """For each number of exponent digits so far, the tokens with too many more."""
+        patterns = [
+            re.compile(rb"[+-]?[0-9]{%d}" % (MAX_EXPONENT_DIGITS + 1 - num_digits))
+            for num_digits in range(MAX_EXPONENT_DIGITS)
+        ]
+        return [self._mask_of_beginnings(pattern) for pattern in patterns]
+
+    def _mask_of_beginnings(self, pattern: re.Pattern[bytes]) -> np.ndarray:
+        return self._vocabulary.mask_where(lambda token: pattern.match(token) is not None)
+
     def held_back(self, state: GuardState) -> np.ndarray | None:
         """The tokens that must not follow while the grammar offers others; None for none."""
         if state.last_byte == _SURROGATE_LEAD:
             return self._surrogate_tails
-        if state.last_byte in _DIGITS and not state.in_string and self._is_at_limit(state):
+        if not self._is_json or state.in_string:
+            return None
+        if state.last_byte in _DIGITS and self._is_at_limit(state):
             return self._number_tokens
-        return None
+        if state.exponent_digits is not None and state.exponent_digits < MAX_EXPONENT_DIGITS:
+            return self._exponent_tails[state.exponent_digits]
+        return self._long_exponents
 
     def _is_at_limit(self, state: GuardState) -> bool:
         exponent = state.exponent_digits

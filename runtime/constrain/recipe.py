@@ -78,7 +78,7 @@ def prepare(constraint: Constraint) -> Recipe:
         )
     if constraint.kind == "json_schema":
         schema = normalize(parse_schema(constraint.body))
-        engine = choose_engine(schema, constraint.engine, constraint.whitespace)
+        engine = choose_engine(schema, constraint.engine)
         body = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
     else:
         engine = "xgrammar" if constraint.kind == "ebnf" else "llguidance"

@@ -182,10 +182,9 @@ class _Normalizer:
                 pointer,
             )
 
-    @staticmethod
-    def _name_the_keys(schema: dict[str, Any]) -> None:
+    def _name_the_keys(self, schema: dict[str, Any]) -> None:
         """Turns conditions on the names of a plain mapping into properties or patterns."""
-        names = schema.get("propertyNames")
+        names = self._target(schema.get("propertyNames", True))
         if not isinstance(names, dict) or schema.keys() & {"properties", "patternProperties"}:
             return
         values = schema.get("additionalProperties", True)
@@ -206,7 +205,7 @@ class _Normalizer:
     @staticmethod
     def _close(schema: dict[str, Any]) -> None:
         """Lists required names among the properties; allows no others where none are described."""
-        if not schema.keys() & {"properties", "required"}:
+        if not schema.keys() & {"properties", "patternProperties", "required"}:
             return
         properties = dict(schema.get("properties", {}))
         others = schema.get("additionalProperties", True)
@@ -214,9 +213,10 @@ class _Normalizer:
             for name in schema.get("required", ()):
                 if name not in properties and others is not False:
                     properties[name] = others
-            if "properties" in schema:
-                schema.setdefault("additionalProperties", False)
-        schema["properties"] = properties
+        if schema.keys() & {"properties", "patternProperties"} and "propertyNames" not in schema:
+            schema.setdefault("additionalProperties", False)
+        if properties:
+            schema["properties"] = properties
 
     def _choose_branches(self, schema: dict[str, Any]) -> None:
         """`oneOf` is `anyOf` where no value fits two branches."""

@@ -16,12 +16,14 @@ from .schema import Schema, Site, pointer_to, walk
 from .schema_normal import KEYWORDS
 
 if TYPE_CHECKING:
-    from furcate.protocol.constraint import Engine, Whitespace
+    from furcate.protocol.constraint import Engine
 
 __all__ = ["choose_engine"]
 
-# Bounds beyond it do not survive the float arithmetic of either engine.
+# Larger integers pass through floating point in llguidance, and as bounds in xgrammar; xgrammar
+# writes constants of 64 bits exactly.
 _MAX_EXACT_INTEGER = 2**53
+_MAX_XGRAMMAR_CONSTANT = 2**63 - 1
 
 _XGRAMMAR = frozenset(
     {
@@ -35,13 +37,11 @@ _LLGUIDANCE = _XGRAMMAR | {
 }  # fmt: skip
 
 
-def choose_engine(
-    root: Schema, wanted: Engine, whitespace: Whitespace
-) -> Literal["xgrammar", "llguidance"]:
+def choose_engine(root: Schema, wanted: Engine) -> Literal["xgrammar", "llguidance"]:
     """The engine for a schema in normal form; raises ConstraintError where there is none."""
     sites = list(walk(root))
     complaints = {
-        "xgrammar": _first(_xgrammar_complaint(site, whitespace) for site in sites),
+        "xgrammar": _first(_xgrammar_complaint(site) for site in sites),
         "llguidance": _first(_llguidance_complaint(site) for site in sites),
     }
     for engine in ("xgrammar", "llguidance"):
@@ -79,6 +79,9 @@ def _llguidance_complaint(site: Site) -> tuple[str, str] | None:
     for keyword in schema:
         if keyword in KEYWORDS and keyword not in _LLGUIDANCE:
             return _at(site, keyword)
+    for value in schema.get("enum", ()):
+        if (number := _largest_integer(value)) > _MAX_EXACT_INTEGER:
+            return _at(site, "enum", f"the integer {str(number)[:80]} of 'enum' (above 2**53)")
     if isinstance(schema.get("items"), list):
         return _at(site, "items", "a list of 'items' (write 'prefixItems')")
     # A repeated key counts twice for this engine, once for whoever reads the output.
@@ -89,7 +92,16 @@ def _llguidance_complaint(site: Site) -> tuple[str, str] | None:
     return None
 
 
-def _xgrammar_complaint(site: Site, whitespace: Whitespace) -> tuple[str, str] | None:
+def _largest_integer(value: object) -> int:
+    """The greatest magnitude of the integers in a JSON value; JSON depth is bounded."""
+    if isinstance(value, dict):
+        return max(map(_largest_integer, value.values()), default=0)
+    if isinstance(value, list):
+        return max(map(_largest_integer, value), default=0)
+    return abs(value) if isinstance(value, int) else 0
+
+
+def _xgrammar_complaint(site: Site) -> tuple[str, str] | None:
     schema = site.schema
     if isinstance(schema, bool):
         is_closing = site.path[-1:] == ("additionalProperties",)
@@ -101,7 +113,9 @@ def _xgrammar_complaint(site: Site, whitespace: Whitespace) -> tuple[str, str] |
         if alone in schema and schema.keys() - {alone, "$defs", "definitions"}:
             return _at(site, alone, f"keywords beside {alone!r}")
     for value in schema.get("enum", ()):
-        if isinstance(value, dict | list | float):
+        if isinstance(value, dict | list | float) or (
+            isinstance(value, int) and abs(value) > _MAX_XGRAMMAR_CONSTANT
+        ):
             return _at(site, "enum", f"the value {str(value)[:80]} of 'enum' in every spelling")
     return _xgrammar_object(site, schema) or _xgrammar_bounds(site, schema)
 

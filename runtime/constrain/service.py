@@ -80,8 +80,8 @@ class CompileService:
     """Compiles for one vocabulary. `request`, `warm` and `close` may be called from any thread.
 
     `on_ready` is called once for each ticket that was not ready when `request` returned it, from
-    the service's thread; it must not block. With `workers=False` everything happens within `request`,
-    without limits on time and memory: for tests and trusted constraints.
+    the service's thread; it must not block. With `workers=False` everything happens within
+    `request`, without limits on time and memory: for tests and trusted constraints.
     """
 
     def __init__(
