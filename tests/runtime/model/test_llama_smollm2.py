@@ -66,7 +66,7 @@ def _transformers_model() -> torch.nn.Module:
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     model = transformers.LlamaForCausalLM(config)
     stored = {
-        tensor.name: torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type))
+        tensor.name: torch.tensor(gguf.dequantize(tensor.data, tensor.tensor_type))
         for tensor in reader.tensors
     }
     state = {}
