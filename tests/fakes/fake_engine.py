@@ -221,7 +221,9 @@ class FakeEngine:
                 self._branch_off(child, stream, nodes)
         stream.children = [(n, child) for n, child in stream.children if n > stream.cursor]
 
-    def _end(self, stream: FakeStream, code: str | None, message: str | None, pointer: str | None = None) -> None:
+    def _end(
+        self, stream: FakeStream, code: str | None, message: str | None, pointer: str | None = None
+    ) -> None:
         if self.streams.pop(stream.id, None) is None:
             return
         self.num_ended += 1

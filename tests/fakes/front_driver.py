@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.fakes.fake_engine import FakeEngine, ready
+
 from furcate.protocol.message import (
     PROTOCOL_VERSION,
     Delta,
@@ -17,8 +19,6 @@ from furcate.protocol.message import (
 from furcate.runtime.graph import Front
 from furcate.runtime.tokenize.byte_level import ByteTokenizer
 from furcate.runtime.tokenize.template import ChatTemplate
-
-from tests.fakes.fake_engine import FakeEngine, ready
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -46,9 +46,7 @@ class Driver:
         self.codec = codec or ByteTokenizer()
         self.engine = engine or FakeEngine()
         template = ChatTemplate(self.codec) if self.codec.chat_template else None
-        self.front = Front(
-            self.codec, template, ready(self.codec.fingerprint, max_context), limits
-        )
+        self.front = Front(self.codec, template, ready(self.codec.fingerprint, max_context), limits)
         self.now = 0.0
         self.events: dict[Hashable, list[Event]] = {}
         self.sent: list[EngineRequest] = []

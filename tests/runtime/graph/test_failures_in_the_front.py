@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.fake_engine import FakeEngine, ready
+from tests.fakes.front_driver import Driver
+
 from furcate.errors import ConnectionFailed, WireError
 from furcate.protocol.constraint import Constraint
 from furcate.protocol.graph import (
@@ -40,9 +43,6 @@ from furcate.protocol.sampling import Sampling
 from furcate.protocol.stream import CancelStream, NodeDone, OpenStream, StreamEnded
 from furcate.runtime.graph import Front, Limits
 from furcate.runtime.tokenize.byte_level import ByteTokenizer
-
-from tests.fakes.fake_engine import FakeEngine, ready
-from tests.fakes.front_driver import Driver
 
 BAD = Constraint(kind="json_schema", body="bad")
 GOOD = Constraint(kind="regex", body="a+")
@@ -119,9 +119,7 @@ def test_a_child_on_its_way_while_its_parent_fails_is_opened_again() -> None:
     driver.front.check()
     assert driver.front.num_streams == 0
     other = Driver()
-    other.program(
-        *X, gen(0), Fork(0, (1,)), gen(2, branch=1), Fork(1, (2,)), gen(3, branch=2, n=2)
-    )
+    other.program(*X, gen(0), Fork(0, (1,)), gen(2, branch=1), Fork(1, (2,)), gen(3, branch=2, n=2))
     other.run()
     assert driver.values() == other.values()
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.fake_engine import FakeEngine
+from tests.fakes.front_driver import Driver
+
 from furcate.protocol.graph import (
     Drop,
     Fill,
@@ -24,9 +27,6 @@ from furcate.protocol.sampling import Sampling
 from furcate.protocol.stream import Append, Choose, End, Extend, Generate, OpenStream
 from furcate.runtime.graph.seeds import generation_seed
 from furcate.runtime.tokenize.byte_level import ByteTokenizer
-
-from tests.fakes.fake_engine import FakeEngine
-from tests.fakes.front_driver import Driver
 
 SHORT = Sampling(max_tokens=5)
 IM_START, IM_END = 257, 258
@@ -324,7 +324,12 @@ def test_select_goes_on_from_the_run_and_its_value_is_the_index() -> None:
 def test_ids_and_special_tokens_are_exact_and_split_text_runs() -> None:
     driver = Driver()
     driver.program(
-        Root(0), Text(0, "a"), Ids(0, (98, IM_END)), Special(0, "<|im_start|>"), TextOf(0, 0), gen(1)
+        Root(0),
+        Text(0, "a"),
+        Ids(0, (98, IM_END)),
+        Special(0, "<|im_start|>"),
+        TextOf(0, 0),
+        gen(1),
     )
     assert stream_nodes(driver)[0] == Extend((97, 98, IM_END, IM_START))
     assert driver.values()[0] == "ab<|im_end|><|im_start|>"
