@@ -46,7 +46,7 @@ class ModelConfig:
 class CacheConfig:
     page_size: int = option(16, "Tokens in a page of the KV cache.", least=1)
     kv_bytes: int = option(
-        2**30, "Memory for the KV cache, such as 512MiB.", least=2**16, unit="bytes"
+        2**30, "Memory for the KV cache, such as 512MiB.", least=2**12, unit="bytes"
     )
 
 

@@ -7,6 +7,7 @@ other side is broken: it is raised or reported, not skipped.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import zmq
@@ -58,7 +59,9 @@ class FrontEnd:
         self._watched = WatchedSocket(socket, loop, self._receive, self._ended)
 
     def send(self, requests: Sequence[EngineRequest]) -> None:
-        self._watched.send([encode(requests)])
+        # Without a limit, only an engine that is gone does not take it; that is reported apart.
+        with suppress(zmq.Again):
+            self._watched.send([encode(requests)])
 
     def close(self) -> None:
         """Callable twice."""

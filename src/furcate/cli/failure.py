@@ -48,7 +48,9 @@ def reporting(debug: bool, program: Path | None = None) -> Iterator[None]:
     except Exception as error:
         if program is None:
             raise
-        own = error.__traceback__ if debug else _from_program(error.__traceback__, program)
+        own = None if isinstance(error, SyntaxError) else error.__traceback__
+        if not debug:
+            own = _from_program(own, program)
         traceback.print_exception(type(error), error, own)
         raise typer.Exit(FAILED) from None
 
@@ -82,7 +84,8 @@ def _line_of(trace: TracebackType | None, program: Path) -> str:
 
 
 def _from_program(trace: TracebackType | None, program: Path) -> TracebackType | None:
-    """The part that begins in the program; none of it where the program did not even compile."""
-    while trace is not None and not _is_of(trace.tb_frame.f_code.co_filename, program):
-        trace = trace.tb_next
-    return trace
+    """The part that begins in the program; all of it where the program was never reached."""
+    part = trace
+    while part is not None and not _is_of(part.tb_frame.f_code.co_filename, program):
+        part = part.tb_next
+    return part or trace

@@ -21,7 +21,9 @@ __all__ = ["run"]
 @with_flags("model", "cache", "schedule", "engine")
 def run(
     context: typer.Context,
-    program: Annotated[Path, typer.Argument(metavar="PROGRAM [ARGUMENTS]...", help="The Python file.")],
+    program: Annotated[
+        Path, typer.Argument(metavar="PROGRAM [ARGUMENTS]...", help="The Python file.")
+    ],
     connect: Annotated[
         str | None,
         typer.Option(
