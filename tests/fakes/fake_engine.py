@@ -28,6 +28,7 @@ from furcate.protocol.stream import (
     StreamEnded,
     Tokens,
 )
+from furcate.runtime.tokenize.byte_level import ByteTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,13 +36,9 @@ if TYPE_CHECKING:
     from furcate.protocol.constraint import Constraint
     from furcate.protocol.stream import EngineEvent, EngineRequest, StreamNode
 
-__all__ = ["FakeEngine", "ready"]
+__all__ = ["FakeEngine"]
 
 LETTERS = b"abcdefgh \xc3\xa9"
-
-
-def ready(fingerprint: str, max_context: int = 4096, vocab_size: int = 300) -> EngineReady:
-    return EngineReady(PROTOCOL_VERSION, "fake", fingerprint, max_context, vocab_size)
 
 
 @dataclass(eq=False)
@@ -65,8 +62,14 @@ class FakeEngine:
     does not compile. `asked` are all requests, `finals` the tokens of each stream as it ended."""
 
     def __init__(
-        self, script: Callable[[Generate, Sequence[int]], Sequence[int]] | None = None
+        self,
+        script: Callable[[Generate, Sequence[int]], Sequence[int]] | None = None,
+        *,
+        fingerprint: str = "",
+        max_context: int = 4096,
     ) -> None:
+        fingerprint = fingerprint or ByteTokenizer().fingerprint
+        self._ready = EngineReady(PROTOCOL_VERSION, "fake", fingerprint, max_context, 300)
         self.asked: list[EngineRequest] = []
         self.streams: dict[int, FakeStream] = {}
         self.constraints: dict[int, Constraint] = {}
@@ -93,6 +96,14 @@ class FakeEngine:
                     self.constraints[key] = constraint
                 case DropConstraint(id=key):
                     del self.constraints[key]
+
+    def ready(self) -> EngineReady:
+        return self._ready
+
+    @property
+    def has_work(self) -> bool:
+        can_run = (s.lengths and s.cursor < len(s.nodes) for s in self.streams.values())
+        return bool(self._events) or any(can_run)
 
     def step(self) -> list[EngineEvent]:
         for stream in list(self.streams.values()):

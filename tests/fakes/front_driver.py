@@ -1,10 +1,10 @@
-"""Drives a Front against a FakeEngine, and reads what a client would read."""
+"""Drives a Front against an engine, and reads what a client would read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from tests.fakes.fake_engine import FakeEngine, ready
+from tests.fakes.fake_engine import FakeEngine
 
 from furcate.protocol.message import (
     PROTOCOL_VERSION,
@@ -25,11 +25,24 @@ if TYPE_CHECKING:
 
     from furcate.protocol.graph import Node
     from furcate.protocol.message import Event, Request
-    from furcate.protocol.stream import EngineRequest
+    from furcate.protocol.stream import EngineEvent, EngineReady, EngineRequest
     from furcate.runtime.graph import Limits
     from furcate.runtime.tokenize.base import TextCodec
 
 __all__ = ["Driver"]
+
+
+class Engine(Protocol):
+    """What a Driver needs of an engine: FakeEngine has it, and so has the scheduler."""
+
+    def ready(self) -> EngineReady: ...
+
+    def handle(self, requests: Sequence[EngineRequest]) -> None: ...
+
+    def step(self) -> list[EngineEvent]: ...
+
+    @property
+    def has_work(self) -> bool: ...
 
 
 class Driver:
@@ -37,16 +50,18 @@ class Driver:
 
     def __init__(
         self,
-        engine: FakeEngine | None = None,
+        engine: Engine | None = None,
         *,
         codec: TextCodec | None = None,
         limits: Limits | None = None,
         max_context: int = 4096,
     ) -> None:
         self.codec = codec or ByteTokenizer()
-        self.engine = engine or FakeEngine()
+        self.engine = engine or FakeEngine(
+            fingerprint=self.codec.fingerprint, max_context=max_context
+        )
         template = ChatTemplate(self.codec) if self.codec.chat_template else None
-        self.front = Front(self.codec, template, ready(self.codec.fingerprint, max_context), limits)
+        self.front = Front(self.codec, template, self.engine.ready(), limits)
         self.now = 0.0
         self.events: dict[Hashable, list[Event]] = {}
         self.sent: list[EngineRequest] = []
@@ -82,24 +97,17 @@ class Driver:
         for client, events in outbox.to_clients.items():
             self.events.setdefault(client, []).extend(events)
 
-    def step(self) -> bool:
-        events = self.engine.step()
-        self.front.handle_engine(events, self.now)
+    def step(self) -> None:
+        self.front.handle_engine(self.engine.step(), self.now)
         self.front.check()
         self.pump()
-        return bool(events) or bool(self.engine.streams)
 
-    def run(self, max_steps: int = 500) -> None:
+    def run(self, max_steps: int = 2000) -> None:
         """Until the engine has nothing to do."""
         for _ in range(max_steps):
-            before = len(self.engine.asked)
-            events = self.engine.step()
-            self.front.handle_engine(events, self.now)
-            self.front.check()
-            self.pump()
-            busy = any(s.lengths and s.cursor < len(s.nodes) for s in self.engine.streams.values())
-            if not busy and len(self.engine.asked) == before and not events:
+            if not self.engine.has_work:
                 return
+            self.step()
         raise AssertionError("the engine does not come to rest")
 
     # What a client sees --------------------------------------------------------------------------
@@ -112,7 +120,7 @@ class Driver:
         ]
 
     def values(self, client: Hashable = "a", program: int = 0) -> dict[int, object]:
-        return {e.value: e.data for e in self.of(Value, client, program)}  # type: ignore[union-attr]
+        return {e.value: e.data for e in self.of(Value, client, program)}
 
     def failures(self, client: Hashable = "a", program: int = 0) -> list[Failed]:
         return [e for e in self.of(Failed, client, program) if isinstance(e, Failed)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.fakes.fake_engine import FakeEngine, ready
+from tests.fakes.fake_engine import FakeEngine
 from tests.fakes.front_driver import Driver
 
 from furcate.errors import ConnectionFailed, WireError
@@ -50,7 +50,7 @@ X = (Root(0), Text(0, "x"))
 
 
 def gen(value: int, branch: int = 0, *, bad: bool = False, **sampling: object) -> Gen:
-    wanted = Sampling(**({"max_tokens": 3} | sampling))  # type: ignore[arg-type]
+    wanted = Sampling(**({"max_tokens": 3} | sampling))
     return Gen(branch, value, 1, wanted, 0 if bad else None)
 
 
@@ -360,7 +360,7 @@ def test_a_lost_engine_ends_every_open_program_and_a_new_one_serves_again() -> N
     late = [StreamEnded(0, Usage(), None)]
     driver.front.handle_engine(late, 0.0)
     driver.engine = FakeEngine()
-    driver.front.handle_engine([ready(driver.codec.fingerprint)], 0.0)
+    driver.front.handle_engine([driver.engine.ready()], 0.0)
     driver.pump()
     assert len(driver.engine.constraints) == 2
     driver.program(*X, gen(0), program=3)
@@ -436,7 +436,7 @@ def test_an_engine_that_breaks_the_protocol_is_an_error_of_the_link() -> None:
 
 def test_a_front_and_an_engine_of_different_tokenizers_do_not_start() -> None:
     with pytest.raises(ConnectionFailed, match="tokenizer"):
-        Front(ByteTokenizer(), None, ready("other"))
+        Front(ByteTokenizer(), None, FakeEngine(fingerprint="other").ready())
 
 
 def test_a_lone_surrogate_fails_its_node_and_nothing_else() -> None:

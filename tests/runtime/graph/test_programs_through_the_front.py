@@ -44,7 +44,7 @@ def with_bos(adds: bool = False) -> ByteTokenizer:
 
 
 def gen(value: int, branch: int = 0, **sampling: object) -> Gen:
-    return Gen(branch, value, 1, Sampling(**({"max_tokens": 5} | sampling)))  # type: ignore[arg-type]
+    return Gen(branch, value, 1, Sampling(**({"max_tokens": 5} | sampling)))
 
 
 def stream_nodes(driver: Driver, stream: int = 0) -> list[object]:
@@ -182,7 +182,7 @@ def test_a_long_chain_of_forks_opens_one_stream_for_all_it_shares() -> None:
     driver = Driver()
     nodes = [Root(0)]
     for branch in range(256):
-        nodes += [Text(branch, "x"), Fork(branch, (branch + 1,))]  # type: ignore[list-item]
+        nodes += [Text(branch, "x"), Fork(branch, (branch + 1,))]
     driver.program(*nodes, gen(0, branch=256))
     driver.run()
     assert driver.finished().code is None
@@ -253,8 +253,8 @@ def test_n_samples_run_on_streams_of_their_own_and_the_branch_goes_on_with_the_f
     assert isinstance(texts, list)
     assert len(texts) == 3
     assert driver.values()[1] == "x" + texts[0]
-    (value,) = [event for event in driver.of(Value) if event.value == 0]  # type: ignore[union-attr]
-    assert len(value.meta.finishes) == 3  # type: ignore[union-attr]
+    (value,) = [event for event in driver.of(Value) if event.value == 0]
+    assert len(value.meta.finishes) == 3
 
 
 def test_one_failed_sample_fails_the_value_and_not_the_branch() -> None:
@@ -289,8 +289,8 @@ def test_stop_strings_travel_as_bytes_and_the_matched_one_comes_back() -> None:
     driver.run()
     assert driver.values() == {0: "ab"}
     (value,) = driver.of(Value)
-    assert value.meta.matched == "é"  # type: ignore[union-attr]
-    assert value.meta.finish == "stop"  # type: ignore[union-attr]
+    assert value.meta.matched == "é"
+    assert value.meta.finish == "stop"
 
 
 def test_logprobs_carry_the_text_of_their_tokens() -> None:
@@ -298,7 +298,7 @@ def test_logprobs_carry_the_text_of_their_tokens() -> None:
     driver.program(Root(0), Text(0, "x"), gen(0, logprobs=1, max_tokens=1))
     driver.run()
     (value,) = driver.of(Value)
-    ((token,),) = value.meta.logprobs  # type: ignore[union-attr]
+    ((token,),) = value.meta.logprobs
     assert (token.token_id, token.text, token.top[0].text) == (97, "a", "a")
 
 
@@ -317,7 +317,7 @@ def test_select_goes_on_from_the_run_and_its_value_is_the_index() -> None:
     chosen = ("yes", "no")[winner]
     assert driver.values()[1] == f"is {chosen}{chosen}"
     (value, *_) = driver.of(Value)
-    scores = value.meta.scores  # type: ignore[union-attr]
+    scores = value.meta.scores
     assert [token.text for token in scores.token_logprobs[0]] == list("yes")
 
 

@@ -1,0 +1,122 @@
+"""Random programs for the front, and ways to cut their recordings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hypothesis import strategies as st
+
+from furcate.protocol.graph import (
+    Drop,
+    Fill,
+    Fork,
+    Gen,
+    Join,
+    Let,
+    Node,
+    Role,
+    Root,
+    Select,
+    Special,
+    Text,
+    TextOf,
+    ValueRef,
+)
+from furcate.protocol.sampling import Sampling
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import DrawFn
+
+__all__ = ["RISKY", "cuts", "programs"]
+
+
+@dataclass
+class Draft:
+    """A program that grows by valid nodes."""
+
+    nodes: list[Node] = field(default_factory=lambda: [Root(0), Text(0, "x")])
+    parents: dict[int, int | None] = field(default_factory=lambda: {0: None})
+    dropped: set[int] = field(default_factory=set)
+    open_roles: dict[int, str | None] = field(default_factory=lambda: {0: None})
+    num_values: int = 0
+
+    def value(self) -> int:
+        self.num_values += 1
+        return self.num_values - 1
+
+
+KINDS = ("text", "gen", "gen", "fill", "fork", "join", "select", "let", "textof", "role", "drop",
+         "special", "bad")  # fmt: skip
+
+
+# Mostly branches, some of which fail while others are on their way.
+RISKY = ("gen", "gen", "fork", "fork", "bad", "text", "textof", "join")
+
+
+def grow(draw: DrawFn, draft: Draft, kinds: tuple[str, ...]) -> None:
+    kind = draw(st.sampled_from(kinds))
+    branch = draw(st.sampled_from([b for b in draft.parents if b not in draft.dropped]))
+    known = st.integers(0, max(draft.num_values - 1, 0))
+    match kind:
+        case "text":
+            draft.nodes.append(Text(branch, draw(st.sampled_from(["", "a", "é", "long text "]))))
+        case "gen" | "bad":
+            wanted = Sampling(
+                max_tokens=draw(st.integers(0, 3)),
+                n=draw(st.sampled_from([1, 1, 2])),
+                stop=draw(st.sampled_from([(), ("c",)])),
+            )
+            constraint = 0 if kind == "bad" else None
+            draft.nodes.append(Gen(branch, draft.value(), 1, wanted, constraint))
+        case "select":
+            choices = draw(st.sampled_from([("yes", "no"), ("a", "ab", "b")]))
+            draft.nodes.append(Select(branch, draft.value(), 1, choices))
+        case "fill" if draft.num_values:
+            draft.nodes.append(Fill(branch, draw(known)))
+        case "let" if draft.num_values:
+            args = ("-", ValueRef(draw(known)), ValueRef(draw(known)))
+            draft.nodes.append(Let(draft.value(), "concat", args))
+        case "textof":
+            draft.nodes.append(TextOf(branch, draft.value()))
+        case "special":
+            draft.nodes.append(Special(branch, "<|im_end|>"))
+        case "role":
+            fork_role(draw, draft, branch)
+        case "fork" if len(draft.parents) < 12:
+            children = tuple(len(draft.parents) + i for i in range(draw(st.integers(1, 3))))
+            draft.nodes.append(Fork(branch, children))
+            draft.parents.update(dict.fromkeys(children, branch))
+            draft.open_roles.update(dict.fromkeys(children, draft.open_roles[branch]))
+        case "join":
+            children = tuple(c for c, parent in draft.parents.items() if parent == branch)
+            draft.nodes.append(Join(branch, children[: draw(st.integers(0, 2))]))
+        case "drop" if branch != 0:
+            draft.dropped.add(branch)
+            draft.nodes.append(Drop(branch))
+
+
+def fork_role(draw: DrawFn, draft: Draft, branch: int) -> None:
+    """Begins or ends a role; a join may have changed which is open, so some of these nodes fail."""
+    role = draft.open_roles[branch]
+    if role is None:
+        role = draw(st.sampled_from(["user", "assistant"]))
+        draft.nodes.append(Role(branch, role, "begin"))
+        draft.open_roles[branch] = role
+    else:
+        draft.nodes.append(Role(branch, role, "end"))
+        draft.open_roles[branch] = None
+
+
+@st.composite
+def programs(draw: DrawFn, kinds: tuple[str, ...] = KINDS, least: int = 1) -> list[Node]:
+    draft = Draft()
+    for _ in range(draw(st.integers(least, 25))):
+        grow(draw, draft, kinds)
+    return draft.nodes
+
+
+@st.composite
+def cuts(draw: DrawFn) -> list[int]:
+    """How many nodes to send at a time, in turn; and how long the engine then runs."""
+    return draw(st.lists(st.integers(0, 6), min_size=1, max_size=12))
