@@ -119,6 +119,15 @@ class Batcher:
         self.cache.truncate(stream.lease, length)
         stream.computed = length
 
+    def step_back(self, stream: Stream) -> None:
+        """All tokens are computed, and the logits after the last one are needed once more."""
+        last = len(stream.tokens) - 1
+        if stream.lease is not None and stream.lease.inserted > last:
+            self.rest(stream)
+            self.wake(stream)
+        else:
+            stream.computed = last
+
     def recompute(self, stream: Stream) -> None:
         """Forgets the stream's KV, to compute it again from its first token."""
         self.rest(stream)

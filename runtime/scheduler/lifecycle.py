@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from furcate.errors import ConstraintError
 from furcate.protocol.stream import (
     Append,
     CancelStream,
@@ -30,7 +31,7 @@ from .stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from furcate.runtime.constrain.service import Compiler, Ticket
+    from furcate.runtime.constrain.service import CompileService, Ticket
 
     from furcate.protocol.stream import ChoiceResult, EngineEvent, EngineRequest, RawLogprob
 
@@ -45,7 +46,7 @@ class Lifecycle:
     def __init__(
         self,
         batcher: Batcher,
-        constraints: Compiler,
+        constraints: CompileService,
         table: Sequence[bytes],
         max_context: int,
         jump_forward: bool,
@@ -97,6 +98,7 @@ class Lifecycle:
     def _branch_off(self, child: Stream, parent: Stream, num_nodes: int) -> None:
         child.tokens = parent.tokens[: parent.ends[num_nodes]]
         child.ends.append(len(child.tokens))
+        self._release_children(child)
         self._advance(child)
 
     def _append(self, stream_id: int, nodes: tuple[Extend | Generate | Choose | End, ...]) -> None:
@@ -131,6 +133,8 @@ class Lifecycle:
         stream.advancing = False
         if stream.id not in self.streams:
             return
+        if stream.is_busy and stream.computed == len(stream.tokens):
+            self._batcher.step_back(stream)
         if stream.target > stream.computed:
             self._batcher.wake(stream)
         else:
@@ -179,13 +183,17 @@ class Lifecycle:
             stream.choice = node
 
     def _node_ended(self, stream: Stream) -> None:
-        """Moves on to the next node and lets go the children that branch off here."""
+        """Moves on to the next node."""
         stream.ends.append(len(stream.tokens))
-        ready = [child for at, child in stream.children if at <= stream.cursor]
+        self._release_children(stream)
+
+    def _release_children(self, stream: Stream) -> None:
+        """Lets go the children that branch off before the next node."""
+        ready = [(at, child) for at, child in stream.children if at <= stream.cursor]
         if ready:
             stream.children = [(at, c) for at, c in stream.children if at > stream.cursor]
-            for child in ready:
-                self._branch_off(child, stream, stream.cursor)
+            for at, child in ready:
+                self._branch_off(child, stream, at)
 
     # Constraints ---------------------------------------------------------------------------------
 
@@ -218,7 +226,8 @@ class Lifecycle:
             return
         self._compiling.remove(stream)
         if ticket.error is not None:
-            self.end(stream, ticket.error.code, str(ticket.error), ticket.error.pointer)
+            pointer = ticket.error.pointer if isinstance(ticket.error, ConstraintError) else None
+            self.end(stream, ticket.error.code, str(ticket.error), pointer)
             return
         assert ticket.grammar is not None
         active.matcher = ticket.grammar.matcher(active.node.stop_ids)

@@ -21,7 +21,7 @@ from .selection import decide
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from furcate.runtime.constrain.service import Compiler
+    from furcate.runtime.constrain.service import CompileService
 
     from furcate.protocol.stream import EngineEvent, EngineReady, EngineRequest
     from furcate.runtime.config import ScheduleConfig
@@ -40,7 +40,7 @@ class Scheduler:
         self,
         *,
         executor: Executor,
-        constraints: Compiler,
+        constraints: CompileService,
         table: Sequence[bytes],
         ready: EngineReady,
         config: ScheduleConfig,

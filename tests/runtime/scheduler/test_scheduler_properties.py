@@ -1,0 +1,219 @@
+"""Whatever happens around a stream, its tokens are those that it has alone.
+
+Random trees of streams, cut into messages at random, interleaved with steps and cancellations,
+under random page sizes, budgets and amounts of memory. The context model reads every page it is
+given, so that a wrong page, slot, order or length anywhere changes some stream's output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from furcate.protocol.sampling import Sampling
+from furcate.protocol.stream import (
+    Append,
+    CancelStream,
+    Choose,
+    End,
+    EngineRequest,
+    Extend,
+    Generate,
+    OpenStream,
+    StreamNode,
+)
+from furcate.runtime.config import ScheduleConfig
+from furcate.runtime.testing import ContextModel, StepEngine, make_scheduler
+
+END_ID = 258
+
+WORDS = st.sampled_from(
+    [b"the same words again ", b"the same", b"x", b"other ", b"a b c d e f g h"]
+)
+EXTENDS = st.builds(lambda word: Extend(tuple(word)), WORDS)
+GENERATES = st.builds(
+    lambda size, warm, seed, stop, prompt: Generate(
+        Sampling(max_tokens=size, temperature=warm, prompt_logprobs=prompt),
+        seed,
+        (stop,) if stop else (),
+        (END_ID,),
+        report=bool(seed % 2),
+    ),
+    st.integers(0, 6),
+    st.sampled_from([0.0, 1.0]),
+    st.integers(0, 3),
+    st.sampled_from([b"", b"a", b"e "]),
+    st.sampled_from([None, None, None, 0]),
+)
+CHOICES = st.lists(
+    st.sampled_from([b"yes", b"yesterday", b"no", b"n", b"x"]), min_size=1, max_size=4, unique=True
+)
+CHOOSES = st.builds(
+    lambda choices, seed, warm: Choose(tuple(map(tuple, choices)), seed, temperature=warm),
+    CHOICES,
+    st.integers(0, 3),
+    st.sampled_from([0.0, 1.0]),
+)
+NODES = st.lists(st.one_of(EXTENDS, GENERATES, CHOOSES), max_size=4)
+
+
+def size_of(node: StreamNode) -> int:
+    match node:
+        case Extend(ids=ids):
+            return len(ids)
+        case Generate(sampling=sampling):
+            return sampling.max_tokens
+        case Choose(choices=choices):
+            return max(map(len, choices))
+    return 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stream k forks from stream `parents[k][0]` after `parents[k][1]` nodes, or from nothing."""
+
+    nodes: tuple[tuple[StreamNode, ...], ...]
+    parents: tuple[tuple[int, int] | None, ...]
+
+    def flat(self, stream: int) -> tuple[StreamNode, ...]:
+        """The nodes of the stream with those of its ancestors before them."""
+        parent = self.parents[stream]
+        before = () if parent is None else self.flat(parent[0])[: self.depth(parent)]
+        return before + self.nodes[stream]
+
+    def depth(self, parent: tuple[int, int]) -> int:
+        return self.own_start(parent[0]) + parent[1]
+
+    @property
+    def longest(self) -> int:
+        """Tokens that the longest stream may come to have."""
+        return max(sum(map(size_of, self.flat(stream))) for stream in range(len(self.nodes)))
+
+    def own_start(self, stream: int) -> int:
+        return len(self.flat(stream)) - len(self.nodes[stream])
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    nodes = [(Extend(tuple(draw(WORDS))), *draw(NODES)) for _ in range(draw(st.integers(1, 5)))]
+    parents: list[tuple[int, int] | None] = [None]
+    for stream in range(1, len(nodes)):
+        if draw(st.booleans()):
+            parent = draw(st.integers(0, stream - 1))
+            parents.append((parent, draw(st.integers(0, len(nodes[parent])))))
+        else:
+            parents.append(None)
+    return Plan(tuple(nodes), tuple(parents))
+
+
+@st.composite
+def messages(draw: st.DrawFn, plan: Plan) -> list[EngineRequest]:
+    """The plan as requests: streams opened before their parents end, nodes in random pieces."""
+    queues: list[list[EngineRequest]] = []
+    for stream, nodes in enumerate(plan.nodes):
+        pieces: list[EngineRequest] = []
+        rest = list(nodes)
+        while rest:
+            size = draw(st.integers(1, len(rest)))
+            pieces.append(Append(stream, tuple(rest[:size])))
+            rest = rest[size:]
+        queues.append(pieces)
+    opens: list[EngineRequest] = []
+    for stream, parent in enumerate(plan.parents):
+        place = (None, 0) if parent is None else parent
+        opens.append(OpenStream(stream, 0, place[0], place[1], draw(st.integers(-1, 1))))
+    mixed = opens
+    while any(queues):
+        queue = draw(st.sampled_from([queue for queue in queues if queue]))
+        mixed.append(queue.pop(0))
+    return [*mixed, *(Append(stream, (End(),)) for stream in range(len(plan.nodes)))]
+
+
+def outputs(engine: StepEngine, stream: int) -> list[object]:
+    return [
+        (done.ids, done.finish, done.matched, done.prompt_logprobs, done.choice)
+        for done in engine.done(stream)
+    ]
+
+
+def alone(plan: Plan, stream: int) -> list[object]:
+    engine = StepEngine(make_scheduler(ContextModel()))
+    nodes = plan.flat(stream)
+    engine.send(OpenStream(stream, 0), Append(stream, (*nodes, End())))
+    engine.run()
+    assert engine.ended[stream].code is None
+    inherited = nodes[: plan.own_start(stream)]
+    return outputs(engine, stream)[sum(not isinstance(node, Extend) for node in inherited) :]
+
+
+CONFIGS = st.tuples(
+    st.sampled_from([1, 4, 16]),
+    st.sampled_from([0, 16, 4096]),  # tokens of memory more than the longest stream needs
+    st.integers(1, 8),
+    st.sampled_from([1, 5, 16, 512]),
+)
+
+
+def check(
+    plan: Plan, config: tuple[int, int, int, int], data: st.DataObject, cancelled: set[int]
+) -> None:
+    page_size, spare, max_rows, budget = config
+    room_for_choices = 12
+    num_pages = (plan.longest + spare) // page_size + room_for_choices
+    engine = StepEngine(
+        make_scheduler(
+            ContextModel(),
+            page_size=page_size,
+            num_pages=num_pages,
+            config=ScheduleConfig(max_rows=max_rows, budget_tokens=budget, check_invariants=True),
+        )
+    )
+    for message in data.draw(messages(plan)):
+        engine.send(message)
+        for _ in range(data.draw(st.integers(0, 2))):
+            engine.step()
+    for stream in sorted(cancelled):
+        engine.send(CancelStream(stream))
+        engine.step()
+    engine.run()
+    stats = engine.scheduler.batcher.cache.stats()
+    assert stats.leases == 0
+    assert stats.private_pages == 0
+    assert sorted(engine.ended) == list(range(len(plan.nodes)))
+    for stream in range(len(plan.nodes)):
+        code = engine.ended[stream].code
+        if code is None:
+            assert outputs(engine, stream) == alone(plan, stream)
+        else:
+            assert cancelled, f"stream {stream}: {engine.ended[stream].message}"
+            assert code == "cancelled"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(plans(), CONFIGS, st.data())
+def test_streams_together_say_what_they_say_alone(
+    plan: Plan, config: tuple[int, int, int, int], data: st.DataObject
+) -> None:
+    check(plan, config, data, set())
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(plans(), CONFIGS, st.data())
+def test_a_cancellation_changes_nothing_for_the_others(
+    plan: Plan, config: tuple[int, int, int, int], data: st.DataObject
+) -> None:
+    cancelled = data.draw(st.sets(st.integers(0, len(plan.nodes) - 1), min_size=1))
+    check(plan, config, data, cancelled)
+
+
+@pytest.mark.exhaustive
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(plans(), CONFIGS, st.data())
+def test_many_more_plans(
+    plan: Plan, config: tuple[int, int, int, int], data: st.DataObject
+) -> None:
+    cancelled = data.draw(st.sets(st.integers(0, len(plan.nodes) - 1), max_size=1))
+    check(plan, config, data, cancelled)
