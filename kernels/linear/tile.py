@@ -29,13 +29,18 @@ class PackedWeight(ABC):
         num_rows = x.shape[0]
         if num_rows == TILE_ROWS:
             return self.multiply_tile(x.contiguous())
+        if num_rows < TILE_ROWS:
+            return self._multiply_part(x)
         result = x.new_empty((num_rows, self.out_features))
         whole = num_rows - num_rows % TILE_ROWS
         for start in range(0, whole, TILE_ROWS):
             end = start + TILE_ROWS
             result[start:end] = self.multiply_tile(x[start:end].contiguous())
         if whole < num_rows:
-            tile = x.new_zeros((TILE_ROWS, self.in_features))
-            tile[: num_rows - whole] = x[whole:]
-            result[whole:] = self.multiply_tile(tile)[: num_rows - whole]
+            result[whole:] = self._multiply_part(x[whole:])
         return result
+
+    def _multiply_part(self, x: Tensor) -> Tensor:
+        tile = x.new_zeros((TILE_ROWS, self.in_features))
+        tile[: x.shape[0]] = x
+        return self.multiply_tile(tile)[: x.shape[0]]

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from .copies import CopyStep, plan_copies
 from .plan import QUERY_TILE, SPLIT, AttentionPlan, AttentionShape, plan_attention
 from .reference import attend_reference, copy_pages_reference, write_kv_reference
+from .scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,7 @@ __all__ = [
     "AttentionPlan",
     "AttentionShape",
     "CopyStep",
+    "Scratch",
     "attend",
     "copy_pages",
     "plan_attention",
@@ -71,9 +73,16 @@ def copy_pages(pages: Tensor, steps: Sequence[CopyStep]) -> None:
 
 
 def attend(
-    queries: Tensor, key_pages: Tensor, value_pages: Tensor, plan: AttentionPlan, scale: float
+    queries: Tensor,
+    key_pages: Tensor,
+    value_pages: Tensor,
+    plan: AttentionPlan,
+    scale: float,
+    scratch: Scratch | None = None,
 ) -> Tensor:
-    """The attention of every query over its own and all earlier positions of its row."""
+    """The attention of every query over its own and all earlier positions of its row.
+
+    A `scratch` that is passed again and again spares the allocation of gathered keys and values."""
     shape = plan.shape
     _check_pages(key_pages, shape)
     _check_pages(value_pages, shape)
@@ -82,7 +91,7 @@ def attend(
             f"queries must be [{plan.num_tokens}, {shape.num_heads}, {shape.head_dim}], "
             f"got {list(queries.shape)}"
         )
-    return attend_reference(queries, key_pages, value_pages, plan, scale)
+    return attend_reference(queries, key_pages, value_pages, plan, scale, scratch or Scratch())
 
 
 def _check_pages(pages: Tensor, shape: AttentionShape) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .plan import AttentionPlan, AttentionShape, BlockCall
+    from .scratch import Scratch
 
 __all__ = ["attend_reference", "copy_pages_reference", "write_kv_reference"]
 
@@ -32,7 +33,12 @@ def copy_pages_reference(pages: Tensor, sources: Tensor, targets: Tensor) -> Non
 
 
 def attend_reference(
-    queries: Tensor, key_pages: Tensor, value_pages: Tensor, plan: AttentionPlan, scale: float
+    queries: Tensor,
+    key_pages: Tensor,
+    value_pages: Tensor,
+    plan: AttentionPlan,
+    scale: float,
+    scratch: Scratch,
 ) -> Tensor:
     shape = plan.shape
     flat = _flatten_queries(queries, shape)  # [T * group + 1, kv_heads, head_dim]
@@ -40,7 +46,7 @@ def attend_reference(
     weights = flat.new_ones(flat.shape[:2])
     maxima = flat.new_zeros(flat.shape[:2])
     for call in plan.calls:
-        out, log_sums = _attend_block(flat, key_pages, value_pages, call, shape, scale)
+        out, log_sums = _attend_block(flat, key_pages, value_pages, call, shape, scale, scratch)
         if call.is_first:
             sums.index_copy_(0, call.query_rows, out)
             maxima.index_copy_(0, call.query_rows, log_sums)
@@ -74,10 +80,11 @@ def _attend_block(
     call: BlockCall,
     shape: AttentionShape,
     scale: float,
+    scratch: Scratch,
 ) -> tuple[Tensor, Tensor]:
     """The softmax over one split alone: its output and the logarithm of its sum, for each row."""
-    keys = _gather(key_pages, call, shape)  # [U, kv_heads, SPLIT, head_dim]
-    values = _gather(value_pages, call, shape)
+    keys = _gather("keys", key_pages, call, shape, scratch)
+    values = _gather("values", value_pages, call, shape, scratch)
     queries = flat.index_select(0, call.query_rows)
     queries = queries.view(-1, QUERY_TILE, shape.kv_heads, shape.head_dim).transpose(1, 2)
     num_tiles = queries.shape[0]
@@ -94,9 +101,18 @@ def _attend_block(
     )
 
 
-def _gather(pages: Tensor, call: BlockCall, shape: AttentionShape) -> Tensor:
+def _gather(
+    name: str, pages: Tensor, call: BlockCall, shape: AttentionShape, scratch: Scratch
+) -> Tensor:
+    """The blocks' pages side by side, in float32 [U, kv_heads, SPLIT, head_dim]."""
     by_head = pages.view(-1, shape.page_size, shape.head_dim)
-    gathered = by_head.index_select(0, call.page_rows).float()
+    size = (len(call.page_rows), shape.page_size, shape.head_dim)
+    num_elements = len(call.page_rows) * shape.page_size * shape.head_dim
+    stored = scratch.take(name, num_elements, pages.dtype).view(size)
+    torch.index_select(by_head, 0, call.page_rows, out=stored)
+    gathered = stored
+    if pages.dtype != torch.float32:
+        gathered = scratch.take(name, num_elements, torch.float32).view(size).copy_(stored)
     if call.unwritten is not None:
         gathered.view(-1, shape.head_dim).index_fill_(0, call.unwritten, 0.0)
     return gathered.view(-1, shape.kv_heads, SPLIT, shape.head_dim)

@@ -34,6 +34,7 @@ class PagedAttention:
     def __init__(self, spec: AttentionSpec) -> None:
         self._spec = spec
         self._scale = 1.0 / math.sqrt(spec.head_dim)
+        self._scratch = paged_attention.Scratch()
         self._shape: paged_attention.AttentionShape | None = None
         self._key_pages: list[Tensor] = []  # [num_pages, kv_heads, page_size, head_dim] each
         self._value_pages: list[Tensor] = []
@@ -64,4 +65,4 @@ class PagedAttention:
         paged_attention.write_kv(values, v, plan.attention)
         paged_attention.copy_pages(keys, plan.copies)
         paged_attention.copy_pages(values, plan.copies)
-        return paged_attention.attend(q, keys, values, plan.attention, self._scale)
+        return paged_attention.attend(q, keys, values, plan.attention, self._scale, self._scratch)

@@ -1,7 +1,6 @@
 """The blocks that llama-family models are built of, on packed weights.
 
-Hidden states are float32 between blocks, products are in the model's dtype. Hidden states come with
-their rows padded to whole tiles of `linear`; padding rows stay zero or unused and reach no one.
+Hidden states [T, hidden_size] are float32 between blocks, products are in the model's dtype.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["AttentionWeights", "FeedForwardWeights", "Heads", "padded_rows"]
+__all__ = ["AttentionWeights", "FeedForwardWeights", "Heads"]
 
 # Rows that go through one block at a time, so that its temporaries stay in the second-level cache.
 CHUNK_ROWS = 4 * TILE_ROWS
@@ -46,15 +45,15 @@ class AttentionWeights:
     kv_heads: int
 
     def project(self, hidden: Tensor, rotations: Tensor, interleaved: bool) -> Heads:
-        """Queries, keys and values of the first rows of `hidden`, as many as `rotations` has."""
-        num_tokens = rotations.shape[1]
+        """Queries, keys and values of every row of `hidden`."""
+        num_tokens = hidden.shape[0]
         qkv = hidden.new_empty((hidden.shape[0], self.qkv.out_features), dtype=self.qkv.dtype)
         for rows in _chunks(hidden.shape[0]):
             normed = rms_norm(hidden[rows], self.norm, self.norm_eps, self.qkv.dtype)
             qkv[rows] = linear(normed, self.qkv)
         num_rotated = self.num_heads + self.kv_heads
         num_heads = num_rotated + self.kv_heads
-        heads = qkv[:num_tokens].view(num_tokens, num_heads, self.qkv.out_features // num_heads)
+        heads = qkv.view(num_tokens, num_heads, self.qkv.out_features // num_heads)
         rotated = rotate(heads[:, :num_rotated], rotations, interleaved)
         return Heads(
             q=rotated[:, : self.num_heads],
@@ -63,10 +62,9 @@ class AttentionWeights:
         )
 
     def add_output(self, hidden: Tensor, attended: Tensor) -> None:
-        """Adds the output projection of `attended` [T, num_heads, head_dim] to the first T rows."""
-        num_tokens = attended.shape[0]
-        flat = attended.view(num_tokens, self.output.in_features).to(self.output.dtype)
-        hidden[:num_tokens] += linear(flat, self.output)
+        """Adds the output projection of `attended` [T, num_heads, head_dim] to every row."""
+        flat = attended.view(-1, self.output.in_features).to(self.output.dtype)
+        hidden += linear(flat, self.output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +81,6 @@ class FeedForwardWeights:
         for rows in _chunks(hidden.shape[0]):
             normed = rms_norm(hidden[rows], self.norm, self.norm_eps, self.gate_up.dtype)
             hidden[rows] += linear(silu_mul(linear(normed, self.gate_up)), self.down)
-
-
-def padded_rows(num_rows: int) -> int:
-    """The least multiple of a tile that holds `num_rows`."""
-    return -(-num_rows // TILE_ROWS) * TILE_ROWS
 
 
 def _chunks(num_rows: int) -> Iterator[slice]:

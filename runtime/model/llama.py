@@ -17,7 +17,7 @@ from furcate.kernels.rms_norm import rms_norm
 from furcate.kernels.rope import rotation_table
 from furcate.runtime.attention import AttentionSpec, PagedAttention
 
-from .layers import AttentionWeights, FeedForwardWeights, padded_rows
+from .layers import AttentionWeights, FeedForwardWeights
 from .rope import rope_frequencies
 
 if TYPE_CHECKING:
@@ -149,8 +149,9 @@ class LlamaModel:
         weights = self._weights
         copies = tuple((copy.source, copy.target, copy.num_tokens) for copy in batch.copies)
         plan = self._attention.plan(batch, copies)
-        rotations = rotation_table(torch.from_numpy(batch.positions), self._frequencies)
-        hidden = self._embed(batch)  # [padded T, hidden_size]
+        rotations = rotation_table(torch.tensor(batch.positions), self._frequencies)
+        token_ids = torch.tensor(batch.token_ids)
+        hidden = embed(token_ids, weights.embedding).float()  # [T, hidden_size]
         for layer in range(self.config.num_layers):
             attention = weights.attention[layer]
             heads = attention.project(hidden, rotations, self.config.rope_interleaved)
@@ -159,15 +160,8 @@ class LlamaModel:
             weights.feed_forward[layer].add_to(hidden)
         return self._logits(hidden, batch)
 
-    def _embed(self, batch: TokenBatch) -> Tensor:
-        hidden = torch.zeros((padded_rows(batch.num_tokens), self.config.hidden_size))
-        hidden[: batch.num_tokens] = embed(
-            torch.from_numpy(batch.token_ids), self._weights.embedding
-        )
-        return hidden
-
     def _logits(self, hidden: Tensor, batch: TokenBatch) -> Tensor:
         weights = self._weights
-        wanted = hidden.index_select(0, torch.from_numpy(batch.logit_indices))
+        wanted = hidden.index_select(0, torch.tensor(batch.logit_indices))
         normed = rms_norm(wanted, weights.norm, self.config.norm_eps, weights.dtype)
         return linear(normed, weights.head).float()  # [L, vocab_size]
