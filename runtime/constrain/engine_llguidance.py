@@ -61,7 +61,8 @@ def compile_llguidance(recipe: Recipe, vocabulary: EngineVocabulary) -> Llguidan
     )
     if matcher.is_error():
         raise ConstraintError(
-            f"llguidance refuses the {recipe.kind}: {_reason(matcher.get_error())}"
+            f"llguidance refuses the {recipe.kind}: "
+            f"{_reason(matcher.get_error(), has_our_position=recipe.kind != 'lark')}"
         )
     return LlguidanceSource(matcher, source, vocabulary.vocab_size)
 
@@ -78,17 +79,20 @@ def _lark(recipe: Recipe) -> str:
         schema = json.loads(recipe.body)
         if not isinstance(schema, dict):  # `true` and `false` are schemas, but carry no options
             schema = {} if schema else {"not": {}}
-        options = {"json_allowed_escapes": _ALLOWED_ESCAPES, **_WHITESPACE[recipe.whitespace]}
+        options = dict(_WHITESPACE[recipe.whitespace])
+        # Constants and names with control characters, delete among them, are written with it.
+        if r"\u00" not in recipe.body and "\x7f" not in recipe.body:
+            options["json_allowed_escapes"] = _ALLOWED_ESCAPES
         return f"{_NO_FORCING}start: %json {json.dumps({**schema, 'x-guidance': options})}"
     return f"{recipe.body}\n{_NO_FORCING}"  # last, so that line numbers in errors are the user's
 
 
-def _reason(message: str) -> str:
+def _reason(message: str, *, has_our_position: bool = False) -> str:
     """The message in one line, without backtraces, echoes of our wrapping and its positions."""
     kept = re.split(
         r"<backtrace>|<non-verbose/>|^\s*1 \| ", message, maxsplit=1, flags=re.MULTILINE
     )[0]
-    if _NO_FORCING.strip() in message:
+    if has_our_position:
         kept = re.sub(r"^at 2\(\d+\): ", "", kept)
     return " ".join(kept.split())[:300]
 

@@ -80,7 +80,8 @@ class _Walk:
         """A token that may follow itself at the start, if a few tries find one."""
         matcher.fill_mask(self._mask)
         allowed = self._allowed()
-        for token_id in self._rng.sample(allowed, min(16, len(allowed))):
+        for index in self._rng.sample(range(len(allowed)), min(16, len(allowed))):
+            token_id = int(allowed[index])
             probe = matcher.fork()
             if probe.accept(token_id) and probe.accept(token_id):
                 return token_id
@@ -106,12 +107,12 @@ class _Walk:
 
     def _accept_next(self, matcher: Matcher, repeated: int | None) -> None:
         if repeated is None or not matcher.accept(repeated):
-            matcher.accept(self._rng.choice(self._allowed()))
+            allowed = self._allowed()
+            matcher.accept(int(allowed[self._rng.randrange(len(allowed))]))
 
-    def _allowed(self) -> list[int]:
-        bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little")
-        found: list[int] = np.flatnonzero(bits).tolist()
-        return found
+    def _allowed(self) -> np.ndarray:
+        """The ids of the mask's bits."""
+        return np.flatnonzero(np.unpackbits(self._mask.view(np.uint8), bitorder="little"))
 
     def _judge(self, recent: deque[float], elapsed_s: float) -> None:
         self._num_slow += elapsed_s > self._limits.slow_step_s

@@ -183,7 +183,7 @@ class CompileService:
     def _run(self) -> None:
         try:
             self._ensure_worker()
-            _ = self._toolkit.vocabulary.llguidance, self._toolkit.vocabulary.xgrammar
+            self._build_engines()
             while (ticket := self._next_ticket()) is not None:
                 outcome = self._compile_in_worker(ticket.constraint)
                 if self._is_closed:
@@ -193,6 +193,13 @@ class CompileService:
         finally:
             self._refuse_all()
             self._drop_worker()
+
+    def _build_engines(self) -> None:
+        """While the worker starts. The larger engine only if it is needed now, or was warmed."""
+        _ = self._toolkit.vocabulary.llguidance
+        first = self._waiting[0].constraint.kind if self._waiting else None
+        if first not in ("regex", "lark"):
+            _ = self._toolkit.vocabulary.xgrammar
 
     def _next_ticket(self) -> Ticket | None:
         with self._wake:
@@ -246,7 +253,9 @@ class CompileService:
             worker.wait_for_start(self._limits.start_s)
         except (WorkerTimeout, WorkerLost, OSError) as error:
             self._drop_worker()
-            return _Outcome(BackendError(f"no compile worker: {error}; see the log"))
+            return _Outcome(
+                BackendError(f"no compile worker could be started: {error!r}; try again")
+            )
         try:
             payload = worker.ask(msgspec.msgpack.encode(Job(constraint)), self._limits.wall_s)
             reply: Reply = msgspec.msgpack.decode(payload, type=Reply)

@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tokenizers
 import xgrammar  # noqa: F401  (takes seconds; here no test is blamed for it)
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import models, pre_tokenizers, trainers
 
 from furcate.protocol.constraint import Constraint
 from furcate.runtime.constrain.compile import compile_recipe
 from furcate.runtime.constrain.grammar import CompiledGrammar, Toolkit
 from furcate.runtime.constrain.recipe import prepare
 from furcate.runtime.constrain.vocabulary import EngineVocabulary
+from furcate.runtime.model.catalog import ensure
+from furcate.runtime.model.gguf import read_header
 from furcate.runtime.tokenize.byte_level import ByteTokenizer
+from furcate.runtime.tokenize.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from furcate.runtime.constrain.matcher import ConstrainedMatcher
     from furcate.runtime.constrain.vocabulary import Vocabulary
@@ -40,7 +44,7 @@ class MergingTokens:
     fingerprint = "merging-tokens"
 
     def __init__(self) -> None:
-        self._tokenizer = Tokenizer(models.BPE())
+        self._tokenizer = tokenizers.Tokenizer(models.BPE())
         self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         trainer = trainers.BpeTrainer(
             vocab_size=500,
@@ -151,5 +155,13 @@ def merging_bench() -> Bench:
 
 
 @pytest.fixture(scope="session")
-def make_schema_constraint() -> Iterator[object]:
-    yield schema_constraint
+def smollm2_bench() -> Bench:
+    """The embedded model's own vocabulary, for tests marked `smollm2`."""
+    vocabulary = Tokenizer.from_header(read_header(ensure("smollm2")))
+    (stop_id,) = vocabulary.end_of_turn_ids
+    return Bench(vocabulary, Toolkit(EngineVocabulary(vocabulary, 49_152)), stop_id)
+
+
+@pytest.fixture(scope="session")
+def make_schema_constraint() -> Callable[..., Constraint]:
+    return schema_constraint

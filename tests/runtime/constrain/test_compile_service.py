@@ -39,7 +39,7 @@ def settled(service, constraint):
 
 
 def body(number):
-    return Constraint(kind="json_schema", body='{"const":%d}' % number)
+    return Constraint(kind="json_schema", body=f'{{"const":{number}}}')
 
 
 def test_without_workers_a_ticket_is_ready_at_once(inline):

@@ -91,6 +91,12 @@ SCHEMAS: dict[str, object] = {
     "several types": {"type": ["integer", "null", "string"], "maxLength": 3},
     "values of one type": {"enum": ["a", 1, None, 2.5], "type": ["string", "null"]},
     "containers as constants": {"enum": [{"a": [1, "é"]}, []]},
+    "constants with control characters": {
+        "type": "array",
+        "prefixItems": [{"const": "0\x1f"}, {"const": "\x7f"}, {"enum": ["a\nb", "\u2028"]}],
+        "minItems": 3,
+        "items": False,
+    },
     "required without properties": {"type": "object", "required": ["q"]},
     "intersection": {
         "allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}],
