@@ -72,6 +72,8 @@ class _Intake:
     def take(self, node: Node) -> None:
         if self._program.is_done and not isinstance(node, (TextOf, Let, Drop)):
             self._refuse(f"a {type(node).__name__} comes after the program was done")
+        if self._ordinal == 0 and not isinstance(node, Root):
+            self._take_root(Root(branch=0))  # a program's own branch needs no word
         match node:
             case Root():
                 self._take_root(node)

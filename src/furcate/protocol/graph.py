@@ -78,7 +78,8 @@ Operand = ValueRef | str | int | float | bool | None
 
 
 class Root(_Node, frozen=True, tag="root"):
-    """Opens branch `branch` with empty text. `template` "append" allows a chat template that
+    """Opens branch `branch` with empty text; branch 0 is open from the start unless the program's
+    first node is a Root. `template` "append" allows a chat template that
     rewrites history; None refuses it."""
 
     branch: Branch
