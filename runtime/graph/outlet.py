@@ -146,7 +146,7 @@ class Outlet:
         return NOWHERE
 
     def _encode(self, run: Sequence[str]) -> Sequence[int]:
-        return self._program.setting.codec.encode(self._joined(run))
+        return self._program.setting.encode(self._joined(run))
 
     def _joined(self, run: Sequence[str]) -> str:
         setting = self._program.setting

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from furcate.protocol.stream import EngineReady
     from furcate.runtime.tokenize.base import TextCodec
     from furcate.runtime.tokenize.template import ChatTemplate
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
     from .limits import Limits
 
 __all__ = ["Setting"]
+
+# Programs of a batch share runs, such as a system prompt between two control tokens. 9 KB cost 2 to
+# 3 ms to encode, more than all else that the front does for a program.
+KEPT_RUNS = 256
+KEPT_CHARS = 32_768
 
 
 @dataclass(frozen=True)
@@ -29,3 +36,11 @@ class Setting:
     def longest_token(self) -> int:
         """Bytes of the longest token: a text cannot have fewer tokens than its share of these."""
         return max(1, max(map(len, self.codec.table), default=1))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The codec's ids; those of the latest texts are remembered."""
+        return self._kept(text) if len(text) <= KEPT_CHARS else tuple(self.codec.encode(text))
+
+    @cached_property
+    def _kept(self) -> Callable[[str], tuple[int, ...]]:
+        return lru_cache(KEPT_RUNS)(lambda text: tuple(self.codec.encode(text)))

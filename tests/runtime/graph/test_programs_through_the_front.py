@@ -178,6 +178,7 @@ def test_a_fork_ends_a_text_run_and_later_children_see_what_was_added_between() 
     assert [(o.parent, o.parent_nodes) for o in opened(driver)] == [(None, 0), (0, 1), (0, 2)]
 
 
+@pytest.mark.slow
 def test_a_long_chain_of_forks_opens_one_stream_for_all_it_shares() -> None:
     driver = Driver()
     nodes = [Root(0)]
