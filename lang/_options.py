@@ -6,7 +6,7 @@ import inspect
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from furcate.errors import UsageError
 from furcate.protocol.message import Options
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunOptions", "Signature"]
 
-_SEEDS = 2**63
+_SEEDS = 2**32  # enough to tell runs apart, and five bytes on the wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,11 @@ def run_options(given: Mapping[str, object]) -> RunOptions:
     stream, timeout, seed = given.get("stream", False), given.get("timeout"), given.get("seed")
     if not isinstance(stream, bool):
         raise UsageError(f"stream must be True or False, got {stream!r}")
-    if timeout is not None and not (isinstance(timeout, int | float) and 0 < timeout < 1e9):
+    if timeout is not None and not (_is_number(timeout) and 0 < timeout < 1e9):
         raise UsageError(f"timeout must be a positive number of seconds, got {timeout!r}")
-    if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**64):
+    if seed is not None and not (
+        isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**64
+    ):
         raise UsageError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
     backend = given.get("backend")
     return RunOptions(
@@ -101,3 +103,7 @@ def run_options(given: Mapping[str, object]) -> RunOptions:
         float(timeout) if timeout is not None else None,
         seed,
     )
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

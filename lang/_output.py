@@ -97,8 +97,8 @@ def _bare_texts(as_type: object) -> tuple[str, ...] | None:
     members: tuple[object, ...] = ()
     if typing.get_origin(as_type) is typing.Literal:
         members = typing.get_args(as_type)
-    elif isinstance(as_type, enum.EnumMeta):
-        members = tuple(as_type.__members__[name].value for name in as_type.__members__)
+    elif isinstance(as_type, type) and issubclass(as_type, enum.Enum):
+        members = tuple(member.value for member in as_type)
     texts = tuple(member for member in members if isinstance(member, str))
     return texts if texts and len(texts) == len(members) else None
 

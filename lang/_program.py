@@ -75,7 +75,7 @@ class Program:
         self.results = Results(options.timeout_s)
         self.joined: set[int] = set()
         self.body_error: BaseException | None = None
-        self.body_thread = threading.get_ident()
+        self.token = object()  # stands for this program in contexts, which must not hold it
         self.event_loop: asyncio.AbstractEventLoop | None = None  # set while an async body runs
         self.before_wait: Callable[[Program, Slot | None], None] | None = None
         self._lazy = lazy
@@ -124,8 +124,9 @@ class Program:
         self.results.expect_all()
 
     def flush(self) -> None:
-        self.results.start_clock()
-        self.sink.flush([self])
+        if self.results.loss is None:
+            self.results.start_clock()
+            self.sink.flush([self])
 
     def prepare_wait(self, slot: Slot | None = None) -> None:
         """What is waited for must have been sent."""
@@ -138,7 +139,7 @@ class Program:
         """Ends the program on both sides; whoever waits gets the error."""
         if not self.results.over:
             self.results.lose(error)
-        self.sink.cancel(self)
+            self.sink.cancel(self)
 
     # Results -------------------------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class Program:
     def wait(self, slot: Slot) -> None:
         if slot.settled:
             return
-        self._check_may_block(slot)
+        self.check_may_block(slot.label)
         self.prepare_wait(slot)
         self.results.wait(lambda: slot.settled)
 
@@ -188,7 +189,8 @@ class Program:
             self.prepare_wait(None)
             await results.wait_async(lambda: results.over)
 
-    def _check_may_block(self, slot: Slot) -> None:
+    def check_may_block(self, label: str) -> None:
+        """Raises where waiting would stop the event loop that the body needs to go on."""
         if self.event_loop is None:
             return
         try:
@@ -197,17 +199,24 @@ class Program:
             running = None
         if running is self.event_loop:
             raise UsageError(
-                f"{slot.label} is read inside an async program, where waiting would stop the event "
+                f"{label} is read while an async program runs, where waiting would stop its event "
                 f"loop: use `await s.aget(...)`"
             )
 
     def _read(self, slot: Slot) -> object:
         failure = self.failure_of(slot)
         if failure is not None:
-            raise program_error(failure)
+            raise self.error(failure)
         return slot.value()
 
     # Failures ------------------------------------------------------------------------------------
+
+    def error(self, failure: Failure) -> BaseException:
+        """What to raise where the failure is met. What failed because the body raised is told by
+        what the body raised."""
+        if self.body_error is not None and failure.error is self.results.loss:
+            return self.body_error
+        return program_error(failure)
 
     def failure_of(self, slot: Slot) -> Failure | None:
         """Of a settled slot; parses a typed value, so that one without a value counts."""

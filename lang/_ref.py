@@ -115,6 +115,8 @@ class Ref(Expr):
 
     def __getitem__(self, key: int | str) -> Ref:
         """The element of that index or key, of a list or of JSON text."""
+        if not isinstance(key, str) and not (isinstance(key, int) and abs(key) < 2**31):
+            raise UsageError(f"a Ref is indexed by a key or an index, got {key!r}")
         return self._let("item", key)
 
     def _let(self, op: LetOp, *args: Operand) -> Ref:

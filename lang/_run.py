@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from furcate.errors import Cancelled, ProgramError, UsageError
 
+from ._body import inside
 from ._branch import Branch
 from ._default import backend_or_default
 from ._program import Program, Sink, program_error
@@ -56,12 +57,12 @@ def open_state(
 def execute(state: ProgramState, call: Call) -> None:
     """Runs the body, once, in this thread. What it raises ends the program and propagates."""
     program = state._program
-    program.body_thread = threading.get_ident()
     try:
         if call.is_async:
             asyncio.run(_await_body(state, call))
         else:
-            state._returned = call.body(state, *call.args, **call.keywords)
+            with inside(program):
+                state._returned = call.body(state, *call.args, **call.keywords)
     except BaseException as error:
         _body_failed(state, error)
         raise
@@ -91,7 +92,8 @@ async def _await_body(state: ProgramState, call: Call) -> None:
     program = state._program
     program.event_loop = asyncio.get_running_loop()
     try:
-        state._returned = await call.body(state, *call.args, **call.keywords)  # type: ignore[misc]
+        with inside(program):
+            state._returned = await call.body(state, *call.args, **call.keywords)  # type: ignore[misc]
     finally:
         program.event_loop = None
 
@@ -167,7 +169,6 @@ def start(call: Call, options: RunOptions) -> ProgramState:
     thread = threading.Thread(
         target=context.run, args=(_run_beside, state, call), name="furcate-program", daemon=True
     )
-    state._program.body_thread = 0
     thread.start()
     return state
 
@@ -187,6 +188,7 @@ async def start_async(call: Call, options: RunOptions) -> ProgramState:
     if not call.is_async:
         return start(call, options)
     state = open_state(call, options)
+    state._program.event_loop = asyncio.get_running_loop()
 
     async def run_beside() -> None:
         try:

@@ -50,8 +50,9 @@ def _flag(name: str, value: object) -> bool:
 def _stop(name: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
-    stops = tuple(value) if isinstance(value, Iterable) else (value,)
-    if not all(isinstance(stop, str) for stop in stops):
+    given: list[object] = list(value) if isinstance(value, Iterable) else [value]
+    stops = tuple(stop for stop in given if isinstance(stop, str))
+    if len(stops) != len(given):
         raise UsageError(f"{name} must be a string or a list of strings, got {value!r}")
     return stops
 

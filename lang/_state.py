@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from furcate.errors import Cancelled, ProgramError, UsageError
 
+from ._body import body_ended, in_body
 from ._branch import Branch, Local, RoleMark
 from ._expr import Expr, as_expr
 from ._location import caller_location
@@ -16,7 +16,7 @@ from ._program import Program, program_error
 from ._record import append, begin_role, check_open, end_role, text_slot
 from ._ref import Ref, resolve
 from ._slot import Failure, Slot
-from ._stream import Events, body_ended, drive, drive_async, walk_branch, walk_slot
+from ._stream import Events, Walk, drive, drive_async, walk_branch, walk_variable
 from ._variables import find, force, force_async, ref_of, slot_of
 
 if TYPE_CHECKING:
@@ -161,7 +161,10 @@ class ProgramState:
 
     async def aget(self, name: str) -> Any:
         """`state[name]` for async programs: waits without blocking the event loop."""
-        return await force_async(self._program, find(self._branch, name))
+        program, variables = self._program, self._branch.variables
+        if self._may_come(name):
+            await program.results.wait_async(lambda: name in variables or body_ended(program))
+        return await force_async(program, find(self._branch, name))
 
     def ref(self, name: str) -> Ref:
         """The variable by reference: appending it or passing it on waits for nothing."""
@@ -184,13 +187,20 @@ class ProgramState:
         return slot
 
     def _await_name(self, name: str) -> None:
-        """A reader beside the thread that runs the body waits for the name to be recorded."""
+        """A reader outside the body waits for the name to be recorded."""
         program, variables = self._program, self._branch.variables
-        if name in variables or program.body_thread == threading.get_ident():
-            return
-        program.results.wait(lambda: name in variables or body_ended(program))
+        if self._may_come(name):
+            program.check_may_block(repr(name))
+            program.results.wait(lambda: name in variables or body_ended(program))
         if name not in variables and program.body_error is not None:
             raise program.body_error
+
+    def _may_come(self, name: str) -> bool:
+        """Whether the name is unknown and may still be recorded: the body runs elsewhere."""
+        program = self._program
+        return (
+            name not in self._branch.variables and not body_ended(program) and not in_body(program)
+        )
 
     # Text ----------------------------------------------------------------------------------------
 
@@ -236,11 +246,8 @@ class ProgramState:
         async for piece in drive_async(self._program, self._walk(var)):
             yield (piece, meta_info(slot_of(self._branch, str(var)))) if return_meta_data else piece
 
-    def _walk(self, var: str | None) -> Any:
-        if var is None:
-            return walk_branch(self._branch)
-        self._await_name(var)
-        return walk_slot(self._program, slot_of(self._branch, var))
+    def _walk(self, var: str | None) -> Walk:
+        return walk_branch(self._branch) if var is None else walk_variable(self._branch, var)
 
     def events(self) -> Events:
         """What all branches and variables of the program generate, in one stream of StreamEvents,
@@ -270,7 +277,9 @@ class ProgramState:
     def ret_value(self) -> Any:
         """What the function returned, with Refs replaced by their values."""
         program = self._program
-        program.results.wait(lambda: body_ended(program) or program.results.over)
+        if not body_ended(program):
+            program.check_may_block("ret_value")
+            program.results.wait(lambda: body_ended(program) or program.results.over)
         if program.body_error is not None:
             raise program.body_error
         self._returned = resolve(self._returned, program)

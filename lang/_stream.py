@@ -10,14 +10,16 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ._body import body_ended, in_body
 from ._branch import Branch, RoleMark
 from ._program import Program, program_error
 from ._slot import Slot
+from ._variables import slot_of
 
 if TYPE_CHECKING:
     from ._results import StreamEvent
 
-__all__ = ["Events", "drive", "drive_async", "walk_branch", "walk_slot"]
+__all__ = ["Events", "drive", "drive_async", "walk_branch", "walk_variable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def walk_slot(program: Program, slot: Slot) -> Walk:
             yield Until(_more_than(slot, position))
     failure = program.failure_of(slot)
     if failure is not None:
-        raise program_error(failure)
+        raise program.error(failure)
 
 
 def walk_branch(branch: Branch) -> Walk:
@@ -65,8 +67,15 @@ def walk_branch(branch: Branch) -> Walk:
         raise program.body_error
 
 
-def body_ended(program: Program) -> bool:
-    return program.recording.done or program.body_error is not None
+def walk_variable(branch: Branch, name: str) -> Walk:
+    """The text of the variable; a reader outside the body waits until the name is recorded."""
+    program, variables = branch.program, branch.variables
+    if not in_body(program):
+        while name not in variables and not body_ended(program):
+            yield Until(lambda: name in variables or body_ended(program))
+        if name not in variables and program.body_error is not None:
+            raise program.body_error
+    yield from walk_slot(program, slot_of(branch, name))
 
 
 def _more_than(slot: Slot, position: int) -> Callable[[], bool]:

@@ -1,11 +1,14 @@
 import subprocess
 import sys
 
+import pytest
+
 import furcate as fc
 
 _HEAVY = ("torch", "zmq", "transformers", "tokenizers", "pydantic", "rich", "xgrammar", "numpy")
 
 
+@pytest.mark.slow
 def test_import_furcate_loads_nothing_heavy():
     code = f"import furcate, sys; print([m for m in {_HEAVY!r} if m in sys.modules])"
     done = subprocess.run(

@@ -89,6 +89,8 @@ def test_one_of_n_samples_is_chosen_by_index():
     def body(s):
         s += fc.gen("a", n=2) + " "
         s += s.ref("a")[1]
+        with pytest.raises(fc.UsageError, match="index"):
+            s.ref("a")[10**30]
         with pytest.raises(fc.UsageError, match="choose one"):
             s += s.ref("a")
         return s.text()
