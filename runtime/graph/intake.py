@@ -116,9 +116,7 @@ class _Intake:
                 f"node {self._ordinal}: model {node.model!r} is not served here; "
                 f"the one that is, is {served!r}"
             )
-        branch = self._new_branch(node.branch, (program.num_roots,))
-        program.num_roots += 1
-        branch.open_as_root(rewrites=node.template == "append")
+        self._open_root(node.branch, rewrites=node.template == "append")
 
     def _take_fork(self, node: Fork) -> None:
         program, parent = self._program, self._growing(node.branch)
@@ -170,6 +168,8 @@ class _Intake:
 
     def _branch(self, branch_id: int) -> Branch:
         branch = self._program.branches.get(branch_id)
+        if branch is None and branch_id == 0:  # the program's own state needs no Root
+            branch = self._open_root(0, rewrites=False)
         if branch is None:
             self._refuse(f"branch {branch_id} is not known")
         return branch
@@ -178,6 +178,12 @@ class _Intake:
         branch = self._branch(branch_id)
         if branch.is_dropped:
             self._refuse(f"branch {branch_id} was dropped and cannot grow")
+        return branch
+
+    def _open_root(self, branch_id: int, *, rewrites: bool) -> Branch:
+        branch = self._new_branch(branch_id, (self._program.num_roots,))
+        self._program.num_roots += 1
+        branch.open_as_root(rewrites)
         return branch
 
     def _new_branch(self, branch_id: int, path: tuple[int, ...]) -> Branch:

@@ -77,6 +77,18 @@ def test_text_and_gen_and_text_travel_without_waiting_and_the_value_comes_back()
     assert driver.finished().usage.computed == len("2+2= four!four")
 
 
+def test_branch_0_is_the_programs_own_and_needs_no_root() -> None:
+    with_root, without = Driver(), Driver()
+    with_root.program(Root(0), Text(0, "x"), gen(0))
+    without.program(Text(0, "x"), gen(0))
+    for driver in (with_root, without):
+        driver.run()
+    assert with_root.values() == without.values()
+    driver = Driver()
+    driver.program(Text(0, "x"), Root(0))
+    assert driver.finished().code == "usage"
+
+
 def test_a_text_by_its_index_in_the_segment_table_is_that_text() -> None:
     driver = Driver()
     driver.send(Segments(0, ("ab", "cd")))
