@@ -105,7 +105,20 @@ def _json_grammar(recipe: Recipe) -> xgrammar.Grammar:
                 "furcate knows; use engine='llguidance' or another xgrammar"
             )
         text = text.replace(theirs, ours)
-    return xgrammar.Grammar.from_ebnf(text)
+    return xgrammar.Grammar.from_ebnf(_with_fixed_escapes(text))
+
+
+def _with_fixed_escapes(text: str) -> str:
+    r"""Writes `\xe9` as `\u00e9`: before an `a` the grammar's parser takes `\xe9a` for one character.
+
+    The printer writes both without a separator, as in the constant "éa".
+    """
+    return re.sub(r"\\(x[0-9a-f]{2}|.)", _fixed_escape, text, flags=re.DOTALL)
+
+
+def _fixed_escape(match: re.Match[str]) -> str:
+    is_hexadecimal = len(match[1]) > 1
+    return rf"\u00{match[1][1:]}" if is_hexadecimal else match[0]
 
 
 def _reason(error: Exception) -> str:
@@ -179,6 +192,8 @@ class XgrammarCursor:
     def forced_bytes(self) -> bytes:
         try:
             return str(self._matcher.find_jump_forward_string()).encode()
+        except UnicodeDecodeError as error:  # it ends within a character, and says so this way
+            return error.object[: error.start]
         except Exception as error:
             self._fail(error)
             return b""

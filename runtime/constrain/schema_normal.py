@@ -225,6 +225,11 @@ class _Normalizer:
 
     def _are_disjoint(self, branches: list[Schema]) -> bool:
         resolved = [self._target(branch) for branch in branches]
+        if len(resolved) == 1:
+            return True
+        constants = [_strings(branch) for branch in resolved]
+        if all(constants) and sum(map(len, constants)) == len(frozenset().union(*constants)):
+            return True
         types = [_types(branch) for branch in resolved]
         if all(types) and sum(map(len, types)) == len(frozenset().union(*types)):
             return True
@@ -272,6 +277,14 @@ def _types(schema: Schema) -> frozenset[str]:
         return frozenset()
     named = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     return frozenset("number" if name == "integer" else name for name in named)
+
+
+def _strings(schema: Schema) -> frozenset[str]:
+    """The values of a schema of constant strings; empty for any other."""
+    if not isinstance(schema, dict):
+        return frozenset()
+    values = [schema["const"]] if "const" in schema else schema.get("enum", [])
+    return frozenset(values) if all(isinstance(v, str) for v in values) else frozenset()
 
 
 def _tags(schema: Schema) -> dict[str, list[str]]:

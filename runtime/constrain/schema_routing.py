@@ -33,7 +33,7 @@ _XGRAMMAR = frozenset(
 )  # fmt: skip
 _LLGUIDANCE = _XGRAMMAR | {
     "allOf", "exclusiveMaximum", "exclusiveMinimum", "maxLength", "maxProperties", "minLength",
-    "minProperties", "multipleOf", "oneOf", "pattern", "patternProperties", "prefixItems",
+    "minProperties", "multipleOf", "pattern", "patternProperties", "prefixItems",
 }  # fmt: skip
 
 
@@ -76,6 +76,8 @@ def _llguidance_complaint(site: Site) -> tuple[str, str] | None:
     schema = site.schema
     if isinstance(schema, bool):
         return None
+    if "oneOf" in schema:  # it judges the normal form, in which branches overlap less
+        return _at(site, "oneOf", "'oneOf' with branches that may overlap (write 'anyOf')")
     for keyword in schema:
         if keyword in KEYWORDS and keyword not in _LLGUIDANCE:
             return _at(site, keyword)

@@ -56,6 +56,16 @@ def test_nothing_is_forced_past_a_place_where_the_output_may_end(byte_bench, bod
     assert matcher.forced_tokens([ord("a")]) == []
 
 
+@pytest.mark.parametrize("engine", ["xgrammar", "llguidance"])
+def test_values_that_share_part_of_a_character_force_what_is_before_it(merging_bench, engine):
+    grammar = merging_bench.schema({"enum": ["name é", "name è"]}, engine=engine)
+    matcher = grammar.matcher([merging_bench.stop_id])
+    forced = matcher.forced_tokens([])
+    assert text_of(merging_bench, forced).startswith(b'"n')
+    assert matcher.failure is None
+    assert all(matcher.accept(token_id) for token_id in forced)
+
+
 def test_a_forced_beginning_of_a_character_waits_for_its_end(merging_bench):
     grammar = merging_bench.grammar(Constraint(kind="regex", body="ab(é|è)"))
     forced = grammar.matcher([]).forced_tokens([])

@@ -91,6 +91,11 @@ SCHEMAS: dict[str, object] = {
     "several types": {"type": ["integer", "null", "string"], "maxLength": 3},
     "values of one type": {"enum": ["a", 1, None, 2.5], "type": ["string", "null"]},
     "containers as constants": {"enum": [{"a": [1, "é"]}, []]},
+    "letters before hexadecimal digits": {
+        "type": "object",
+        "properties": {"éa": {"enum": ["née", "café0", "😀f", "\x80a", "\\x41"]}},
+        "required": ["éa"],
+    },
     "constants with control characters": {
         "type": "array",
         "prefixItems": [{"const": "0\x1f"}, {"const": "\x7f"}, {"enum": ["a\nb", "\u2028"]}],
@@ -105,6 +110,7 @@ SCHEMAS: dict[str, object] = {
             "b": {"type": "object", "properties": {"y": {"type": "boolean"}}, "required": ["y"]},
         },
     },
+    "one of disjoint constants": {"oneOf": [{"const": "a"}, {"enum": ["b", "c"]}]},
     "one of disjoint types": {"oneOf": [{"type": "string"}, {"type": "integer"}]},
     "implied types": {"properties": {"a": {"minimum": 3}, "b": {"minLength": 1}}},
     "tuple": {"type": "array", "prefixItems": [{"type": "integer"}], "items": False},

@@ -60,6 +60,11 @@ REFUSED = {
         "'not'",
         "/properties/a~1b~0c/not",
     ),
+    "branches that overlap": (
+        '{"oneOf":[{"properties":{}},{"properties":{},"required":["a"]}]}',
+        "branches that may overlap",
+        "/oneOf",
+    ),
     "unknown format": ('{"type":"string","format":"iban"}', "format 'iban'", "/format"),
     "no constant fits": ('{"enum":["a"],"type":"integer"}', "no value of 'enum'", "/enum"),
     "empty enumeration": ('{"enum":[]}', "enum", "/enum"),
