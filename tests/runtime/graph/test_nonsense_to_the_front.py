@@ -1,4 +1,4 @@
-"""Well-formed messages in any order, with any references, never harm the front or another client."""
+"""Well-formed messages in any order and with any references harm neither front nor neighbour."""
 
 from __future__ import annotations
 
