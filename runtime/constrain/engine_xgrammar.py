@@ -109,9 +109,10 @@ def _json_grammar(recipe: Recipe) -> xgrammar.Grammar:
 
 
 def _with_fixed_escapes(text: str) -> str:
-    r"""Writes `\xe9` as `\u00e9`: before an `a` the grammar's parser takes `\xe9a` for one character.
+    r"""Writes `\xe9` as `\u00e9`.
 
-    The printer writes both without a separator, as in the constant "éa".
+    The printer puts nothing between an escape and the next letter, and the parser takes the `\xe9a`
+    of the constant "éa" for one character; `\u` has four digits always.
     """
     return re.sub(r"\\(x[0-9a-f]{2}|.)", _fixed_escape, text, flags=re.DOTALL)
 
