@@ -306,6 +306,18 @@ class Batcher:
         else:
             row.unconditional.context = context
 
+    def has_room_for_choices(self, stream: Stream) -> bool:
+        """Whether the stream's Choose would fit if it had the cache to itself."""
+        assert stream.choice is not None
+        cache = self.cache
+        whole = cache.pages_for(len(stream.tokens))
+        segments = build_trie(stream.choice.choices).segments
+        # A segment may begin inside a page, which it then has to itself.
+        branches = sum(cache.pages_for(len(s.ids) + cache.page_size - 1) for s in segments)
+        if stream.choice.unconditional:
+            branches = 2 * branches + cache.pages_for(len(stream.choice.unconditional))
+        return whole + branches <= cache.pool.total
+
     def _branch(
         self, trie: Trie, trunk: Lease, length: int, root: int, planned: Step
     ) -> Branches | None:

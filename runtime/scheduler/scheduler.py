@@ -173,10 +173,10 @@ class Scheduler:
                 self.batcher.rest(stream)  # until its constraint is compiled
 
     def _retry_choice(self, stream: Stream) -> None:
-        """A chunk before the choices, or there was no room for them."""
+        """A chunk before the choices, or there was no room for them in this step."""
         if stream.computed < len(stream.tokens):
             return
-        if len(self.batcher.running) > 1:
+        if self.batcher.has_room_for_choices(stream):
             self.batcher.recompute(stream)
         else:
             self.lifecycle.end(stream, "capacity", self._too_small("the choices"))
