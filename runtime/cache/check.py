@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .invariant import InvariantError
 from .lease import LeaseState
-from .node import Root
+from .node import Root, path, path_pages
 
 if TYPE_CHECKING:
     from .kv_cache import KVCache
@@ -55,7 +55,7 @@ def _check_locks(cache: KVCache, nodes: list[Node]) -> None:
     """The locks of a node are the leases at or below it."""
     locks: Counter[int] = Counter()
     for lease in cache.leases.values():
-        for node in cache.tree.path(lease.node):
+        for node in path(lease.node):
             locks[id(node)] += 1
     known = {id(node) for node in nodes}
     _require(locks.keys() <= known, "a lease is on a path that is not in the tree")
@@ -102,8 +102,8 @@ def _check_lease(cache: KVCache, lease: Lease) -> None:
         f"{lease!r} does not hold a page of positions that are not in the tree",
     )
     ours = lease.table.ids(0, lease.held_from)
-    path = cache.tree.path_pages(lease.node, 0, lease.held_from)
-    _require(ours == path, f"{lease!r} differs from its path, which has pages {path!r}")
+    real = path_pages(lease.node, 0, lease.held_from, cache.page_size)
+    _require(ours == real, f"{lease!r} differs from its path, which has pages {real!r}")
 
 
 def _check_pages(cache: KVCache, nodes: list[Node]) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from .check import check_cache
 from .invariant import InvariantError
 from .lease import Lease, LeaseState, Pending
-from .node import common_prefix
+from .node import common_prefix, path_pages
 from .pool import PagePool
 from .radix import RadixTree
 from .stats import CacheStats, Counters
@@ -35,7 +35,12 @@ __all__ = ["KVCache"]
 
 
 class KVCache:
-    """Owner of pool, tree and leases. Not safe for several threads."""
+    """Owner of pool, tree and leases. Not safe for several threads.
+
+    A path that was cut inside a page keeps a partial page at each such point, so that a stream may
+    need one page more for each than its length says. Where that is one too many for the whole
+    pool: release the stream, evict everything, open it again.
+    """
 
     def __init__(self, num_pages: int, page_size: int = 16) -> None:
         if page_size < 1:
@@ -94,7 +99,7 @@ class KVCache:
         self._counters.opened_tokens += len(ids)
         self._counters.hit_tokens += node.end
         num_pages = self.pages_for(node.end)
-        table = PageTable(self.tree.path_pages(node, 0, num_pages))
+        table = PageTable(path_pages(node, 0, num_pages, self.page_size))
         return self._register(Lease(self._take_id(), node, table, node.end, node.end, num_pages))
 
     def extend(self, lease: Lease, new_length: int, step: int) -> Sequence[Copy] | None:
@@ -243,7 +248,8 @@ class KVCache:
         """The forward `step` has failed: forget what it should have computed.
 
         Returns the leases that relied on it, in the order of their opening; they are lost and can
-        only be released. `fence_step` is the last forward launched (default: `step`).
+        only be released. `fence_step` is the last forward launched (default: `step`). Forwards that
+        were launched after a failed one read what it did not write: drop each of them too.
         """
         fence = step if fence_step is None else max(step, fence_step)
         cut = self.tree.drop_pending(step, fence)
@@ -293,7 +299,8 @@ class KVCache:
     def _settle_pages(self, lease: Lease, fence: int) -> None:
         """Leave to the tree the whole pages that it has; free the lease's duplicates of them."""
         first, whole = lease.held_from, lease.inserted // self.page_size
-        for index, page in enumerate(self.tree.path_pages(lease.node, first, whole), first):
+        pages = path_pages(lease.node, first, whole, self.page_size)
+        for index, page in enumerate(pages, first):
             own = lease.table[index]
             lease.table[index] = page
             self.pool.drop(own, fence if own != page else 0)

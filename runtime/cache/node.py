@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from array import array
+    from collections.abc import Iterator
 
-__all__ = ["Node", "Root", "common_prefix"]
+__all__ = ["Node", "Root", "common_prefix", "count_references", "path", "path_pages"]
 
 
 @dataclass(slots=True, eq=False)
@@ -79,3 +80,38 @@ def common_prefix(left: array[int], right: array[int], offset: int, limit: int) 
         else:
             high = middle
     return low
+
+
+def path(node: Node) -> Iterator[Node]:
+    """The node and all above it, deepest first, the root last."""
+    each: Node | None = node
+    while each is not None:
+        yield each
+        each = each.parent
+
+
+def path_pages(node: Node, first: int, stop: int, page_size: int) -> list[int]:
+    """The pages of indices `first` to `stop` on the path to `node`.
+
+    Built from the deepest node backwards: of several nodes that cover an index, its page wins.
+    """
+    parts: list[list[int]] = []
+    for each in path(node):
+        if stop <= first:
+            break
+        begin = each.start // page_size
+        if each.pages and begin < stop:
+            low = max(begin, first)
+            parts.append(each.pages[low - begin : stop - begin])
+            stop = low
+    return [page for part in reversed(parts) for page in part]
+
+
+def count_references(node: Node, page_index: int, page: int, page_size: int) -> int:
+    """How many nodes on the path to `node` have `page` as their page of this index."""
+    count = 0
+    for each in path(node):
+        if each.end <= page_index * page_size:
+            break
+        count += each.page_at(page_index, page_size) == page
+    return count

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from .invariant import InvariantError
-from .node import Node, Root, common_prefix
+from .node import Node, Root, common_prefix, path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,7 +150,7 @@ class RadixTree:
 
     def lock(self, node: Node) -> None:
         """Add a lock to the node and to every node above it."""
-        for each in self.path(node):
+        for each in path(node):
             self.lock_only(each)
 
     def lock_only(self, node: Node) -> None:
@@ -163,7 +163,7 @@ class RadixTree:
 
     def unlock(self, node: Node, fence: int) -> None:
         """Remove a lock from the path; its owner used these pages in steps up to `fence`."""
-        for each in self.path(node):
+        for each in path(node):
             if each.locks < 1:
                 raise InvariantError(f"{each!r} is unlocked but has no lock")
             each.locks -= 1
@@ -173,39 +173,6 @@ class RadixTree:
                     self._pool.unpin(page)
                 self._unlocked[each] = None
         self._forget_if_empty(each)
-
-    def path(self, node: Node) -> Iterator[Node]:
-        """The node and all above it, deepest first, the root last."""
-        each: Node | None = node
-        while each is not None:
-            yield each
-            each = each.parent
-
-    def path_pages(self, node: Node, first: int, stop: int) -> list[int]:
-        """The pages of indices `first` to `stop` on the path to `node`.
-
-        Built from the deepest node backwards: of several nodes that cover an index, its page wins.
-        """
-        parts: list[list[int]] = []
-        for each in self.path(node):
-            if stop <= first:
-                break
-            begin = each.start // self._page_size
-            if each.pages and begin < stop:
-                low = max(begin, first)
-                parts.append(each.pages[low - begin : stop - begin])
-                stop = low
-        return [page for part in reversed(parts) for page in part]
-
-    def count_references(self, node: Node, page_index: int, page: int) -> int:
-        """How many nodes on the path have `page` as their page of this index."""
-        begin = page_index * self._page_size
-        count = 0
-        for each in self.path(node):
-            if each.end <= begin or each.parent is None:
-                break
-            count += each.page_at(page_index, self._page_size) == page
-        return count
 
     def evict(self, num_pages: int) -> int:
         """Give up unlocked leaves, the least recently used first, until pages are gained.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .lease import Copy
+from .node import count_references
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,5 +70,5 @@ class TailPages:
         """The tail page, how many nodes of the lease's path have it, and whether it is held."""
         index = lease.length // self._page_size
         page = lease.table[index]
-        count = self._tree.count_references(lease.node, index, page)
+        count = count_references(lease.node, index, page, self._page_size)
         return page, count, index >= lease.held_from

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from furcate.runtime.cache import Copy, KVCache, Lease, LeaseState, Pending
+from furcate.runtime.cache.node import path
 
 MAX_IN_FLIGHT = 2
 MAX_STREAMS = 6
@@ -280,7 +281,7 @@ class CacheMachine(RuleBasedStateMachine):
         for node in self.cache.tree.nodes():
             above = [] if node.parent is None else paths[id(node.parent)]
             tokens = paths[id(node)] = [*above, *node.tokens]
-            namespace = getattr(list(self.cache.tree.path(node))[-1], "namespace", "")
+            namespace = getattr(list(path(node))[-1], "namespace", "")
             found.update(
                 (namespace, tuple(tokens[:n])) for n in range(node.start + 1, node.end + 1)
             )
@@ -332,7 +333,7 @@ def run(max_examples: int, step_count: int) -> None:
 
 @pytest.mark.slow
 def test_any_sequence_of_operations_reads_back_what_was_written() -> None:
-    run(max_examples=400, step_count=60)
+    run(max_examples=300, step_count=60)
 
 
 @pytest.mark.exhaustive

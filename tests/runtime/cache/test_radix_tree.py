@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from furcate.runtime.cache import InvariantError, PagePool, RadixTree
-from furcate.runtime.cache.node import Node, common_prefix
+from furcate.runtime.cache.node import Node, common_prefix, path_pages
 
 SIZE = 4
 
@@ -88,10 +88,10 @@ def test_in_a_page_table_the_deepest_node_wins() -> None:
     upper = add(pool, tree, tree.root(""), ids(0, 1, 2, 3, 4), 0)
     [copy] = pool.allocate(1) or []
     lower = add(pool, tree, upper, ids(5, 6, 7, 8), copy)
-    assert tree.path_pages(upper, 0, 2) == [0, 1]
-    assert tree.path_pages(lower, 0, 3) == [0, copy, lower.pages[1]]
-    assert tree.path_pages(lower, 1, 2) == [copy]
-    assert tree.path_pages(lower, 2, 2) == []
+    assert path_pages(upper, 0, 2, SIZE) == [0, 1]
+    assert path_pages(lower, 0, 3, SIZE) == [0, copy, lower.pages[1]]
+    assert path_pages(lower, 1, 2, SIZE) == [copy]
+    assert path_pages(lower, 2, 2, SIZE) == []
 
 
 def test_a_match_stops_where_the_tree_stops_and_changes_nothing() -> None:
@@ -149,7 +149,7 @@ def test_a_deep_tree_needs_no_recursion() -> None:
     match = tree.match(ids(*range(2000)), 2000, "", 2000)
     assert match is not None
     assert (match.length, match.pending_step) == (2000, 0)
-    assert tree.path_pages(node, 0, 500) == pages
+    assert path_pages(node, 0, 500, SIZE) == pages
     tree.unlock(node, 0)
     assert tree.evict(500) == 500
 
