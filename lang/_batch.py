@@ -34,6 +34,7 @@ __all__ = ["Batch", "OnError", "num_threads_of", "run_async_batch"]
 OnError = Literal["raise", "return"]
 
 _CHUNK = 256  # programs in one message
+_CHUNK_CHARS = 8 * 2**20  # of text in one message; a message has a limit of its own
 _WINDOW = 1024  # items that are recorded ahead of the one whose result is handed out
 _JOIN_S = 5.0  # how long a cancelled body may take to notice
 _MAX_ASYNC = 256  # async programs at a time
@@ -72,6 +73,7 @@ class Batch:
         self._next = 0
         self._stopped = False
         self._unsent: list[Program] = []
+        self._unsent_chars = 0
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
 
@@ -110,7 +112,7 @@ class Batch:
         if self._next > wanted and end - self._next < _CHUNK and end < len(self._items):
             return
         while self._next < end and self._record_one(end):
-            if len(self._unsent) >= _CHUNK or self._threads:
+            if len(self._unsent) >= _CHUNK or self._unsent_chars >= _CHUNK_CHARS or self._threads:
                 self._send()
         self._send()
 
@@ -128,6 +130,7 @@ class Batch:
             execute(state, item.call)
             with self._changed:
                 self._unsent.append(state._program)
+                self._unsent_chars += state._program.recording.pending_chars
         except Exception as error:
             # A body's own error is kept in its program until its turn in `results`.
             item.refusal = error
@@ -142,6 +145,7 @@ class Batch:
         with self._changed:
             programs = [*self._unsent, *more]
             self._unsent.clear()
+            self._unsent_chars = 0
         for program in programs:
             program.results.start_clock()
         self._session.flush(programs)

@@ -236,7 +236,7 @@ class Program:
                 self.failure_of(slot)
         failures, loss = self.results.failures, self.results.loss
         if loss is not None:
-            lost = [f for f in failures if f.error is loss]
+            lost = [f for f in failures if f.error.code == loss.code]
             return lost[0] if lost else Failure(self.name, "", None, loss)
         handled = self.joined | {f.branch for f in failures if f.observed and f.branch is not None}
         left = [f for f in failures if not f.observed and f.branch not in handled]

@@ -54,10 +54,10 @@ class Mock(Session):
 
 
 class MockChannel:
-    """A Channel; `bytes_sent` counts what a wire would have carried, `requests` keeps it."""
+    """A Channel; `num_bytes_sent` counts what a wire would have carried, `requests` keeps it."""
 
     def __init__(self, replies: Replies = "") -> None:
-        self.bytes_sent = 0
+        self.num_bytes_sent = 0
         self.requests: list[Request] = []
         self._reply = _reply(replies)
         self._segments: list[str] = []
@@ -75,7 +75,7 @@ class MockChannel:
             raise EngineLost("the mock is closed")
         frame = encode(requests)
         with self._running:
-            self.bytes_sent += len(frame)
+            self.num_bytes_sent += len(frame)
             for request in decode_requests(frame):
                 self.requests.append(request)
                 events = self._run(request)

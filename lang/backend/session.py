@@ -58,6 +58,11 @@ class Session:
         self._reaper: threading.Thread | None = None
         self.welcome: Welcome = channel.open(self._deliver, self._lose)
 
+    @property
+    def num_bytes_sent(self) -> int | None:
+        """Where the channel counts them."""
+        return getattr(self._channel, "num_bytes_sent", None)
+
     # The Sink of programs ------------------------------------------------------------------------
 
     def register(self, program: Program) -> int:

@@ -173,7 +173,7 @@ class ProgramError(FurcateError):
 def _tree(root: type[FurcateError]) -> dict[str, type[FurcateError]]:
     found = {root.code: root}
     for child in root.__subclasses__():
-        found |= _tree(child)
+        found = _tree(child) | found  # a subclass without a code of its own does not take this one
     return found
 
 

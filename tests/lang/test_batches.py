@@ -46,7 +46,7 @@ def test_a_batch_behind_a_9_kb_prefix_keeps_its_budget_of_messages_and_bytes():
         states = answers.run_batch(items, backend=backend)
         assert len(PREFIX) > 9000
         assert backend.num_messages <= 2
-        assert backend._channel.bytes_sent <= 25_000
+        assert backend.num_bytes_sent <= 25_000
         assert all(state["answer"] == "R" for state in states)
         assert states[7].text().count(PREFIX) == 1
 
@@ -59,9 +59,35 @@ def test_a_prefix_that_is_part_of_a_longer_string_is_shared_too():
 
     with fc.Mock("R") as backend:
         states = program.run_batch([(f"Case {i}?",) for i in range(100)], backend=backend)
-        assert backend._channel.bytes_sent <= 25_000
+        assert backend.num_bytes_sent <= 25_000
         assert states[7].messages()[0]["content"] == PREFIX + "Case 7?"
         assert PREFIX + "Case 7?" in states[7].text()
+
+
+def test_a_ten_step_agent_on_a_9_kb_context_sends_at_most_twice_its_context():
+    @fc.function
+    def agent(s):
+        s += fc.user(PREFIX)
+        for step in range(10):
+            s += fc.assistant(fc.gen(f"act_{step}", max_tokens=40, stop="\n"))
+            s += fc.user("Observation: " + s[f"act_{step}"].upper() * 10)
+
+    with fc.Mock("search the house") as backend:
+        agent.run(backend=backend)
+        assert backend.num_bytes_sent <= 2 * len(PREFIX)
+        assert backend.num_messages == 11
+
+
+@pytest.mark.slow
+def test_a_batch_of_large_texts_is_cut_into_several_messages():
+    @fc.function
+    def program(s, index):
+        s += f"{index}" + " " * 900_000 + fc.gen("a")
+
+    with fc.Mock("R") as backend:
+        states = program.run_batch([(i,) for i in range(10, 30)], backend=backend)
+        assert 2 <= backend.num_messages <= 4
+        assert all(state["a"] == "R" for state in states)
 
 
 def test_a_text_that_occurs_once_stays_inline():

@@ -316,6 +316,35 @@ def test_a_failed_constraint_comes_back_as_constraint_error_with_its_pointer(by_
     assert raised.value.node == "gen 'a'"
 
 
+def test_an_error_class_of_the_user_does_not_take_the_place_of_one_from_the_wire(by_hand):
+    class Mine(fc.UsageError):
+        pass
+
+    def react(channel, request):
+        if not isinstance(request, Graph):
+            return []
+        p = request.program
+        return [Failed(p, 0, 0, 0, "usage", "no"), by_hand.finished(p)]
+
+    backend, _ = by_hand(react)
+    with pytest.raises(fc.ProgramError) as raised:
+        fc.function(lambda s: s.user(fc.gen("a")) and None).run(backend=backend)
+    assert type(raised.value.cause) is fc.UsageError
+    assert Mine.code == "usage"
+
+
+def test_a_node_that_met_the_end_of_the_program_is_named(by_hand):
+    def react(channel, request):
+        if not isinstance(request, Graph):
+            return []
+        p = request.program
+        return [Failed(p, 1, 0, 0, "deadline", "too late"), by_hand.finished(p, "deadline")]
+
+    backend, _ = by_hand(react)
+    with pytest.raises(fc.ProgramError, match="gen 'a'"):
+        fc.function(lambda s: s.user(fc.gen("a")) and None).run(backend=backend)
+
+
 def test_a_failed_let_is_an_error_where_it_is_read():
     @fc.function
     def program(s):

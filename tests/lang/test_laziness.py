@@ -84,6 +84,7 @@ class Player:
 
 @fc.function
 def played(s, steps, eager):
+    s += "Begin. "
     player = Player(s, eager)
     player.play(steps)
     return player.names
@@ -91,6 +92,13 @@ def played(s, steps, eager):
 
 def outcome(state) -> tuple[object, ...]:
     return state.text(), [state[name] for name in state.ret_value]
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """The real runtime on the context model: any difference in what it read shows."""
+    with fc.Engine("test:context", kv_bytes="4MiB") as backend:
+        yield backend
 
 
 @pytest.mark.slow
@@ -104,3 +112,15 @@ def test_wherever_the_recording_is_cut_the_result_is_the_eager_one(echo, steps):
     assert outcome(lazy) == outcome(eager)
     batched = played.run_batch([(steps, False), (steps, True), (steps, False)], backend=echo)
     assert [outcome(state) for state in batched] == [outcome(eager)] * 3
+
+
+@pytest.mark.slow
+@settings(max_examples=15, deadline=None)
+@given(steps=STEPS)
+def test_the_same_on_the_runtime(engine, steps):
+    options = {"backend": engine, "seed": 1, "max_new_tokens": 4}
+    eager = played.run(steps, True, **options)
+    lazy = played.run(steps, False, **options)
+    assert outcome(lazy) == outcome(eager)
+    (batched,) = played.run_batch([(steps, False)], **options)
+    assert outcome(batched) == outcome(eager)
