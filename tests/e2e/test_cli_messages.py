@@ -18,6 +18,7 @@ SOURCES = Path(furcate.__file__).parent.parent
 ENVIRON = {
     **os.environ,
     "FURCATE_KV_BYTES": "1MiB",
+    "FURCATE_THREADS": "1",
     "PYTHONPATH": os.pathsep.join([str(SOURCES), os.environ.get("PYTHONPATH", "")]),
 }
 

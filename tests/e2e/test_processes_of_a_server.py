@@ -27,6 +27,7 @@ SOURCES = Path(fc.__file__).parent.parent
 ENVIRON = {
     **os.environ,
     "FURCATE_KV_BYTES": "1MiB",
+    "FURCATE_THREADS": "1",
     "PYTHONPATH": os.pathsep.join([str(SOURCES), os.environ.get("PYTHONPATH", "")]),
 }
 START_S = 30.0
@@ -130,6 +131,12 @@ def chatter(s: fc.ProgramState, topic: str) -> None:
 
 
 @fc.function
+def spelled(s: fc.ProgramState) -> None:
+    s += "Well? "
+    s += fc.gen("word", regex="yes|no")
+
+
+@fc.function
 def endless(s: fc.ProgramState, prompt: str = "go", max_tokens: int = 4000) -> None:
     s += prompt
     s += fc.gen("text", max_tokens=max_tokens, ignore_eos=True)
@@ -172,7 +179,7 @@ def test_a_program_gives_the_same_in_process_and_over_the_wire(server) -> None:
     with fc.connect(server.address) as wire:
         states = [chatter.run(topic=t, backend=wire, seed=7) for t in ("bees", "ants")]
         over_the_wire = [s.text() for s in states]
-    with fc.Engine("test:context", kv_bytes="1MiB") as engine:
+    with fc.Engine("test:context", kv_bytes="1MiB", threads=1) as engine:
         states = [chatter.run(topic=t, backend=engine, seed=7) for t in ("bees", "ants")]
         in_process = [s.text() for s in states]
     assert over_the_wire == in_process
@@ -191,6 +198,29 @@ def test_idle_processes_use_no_processor(server) -> None:
     for used in (late - early for early, late in zip(before, after, strict=True)):
         # The clock of processor time ticks each 10 ms.
         assert used <= 0.01 * elapsed + 0.01
+
+
+def test_a_server_that_is_stopped_ends_what_runs_with_a_retryable_error(start) -> None:
+    server = start("test:endless").wait_until_ready()
+    wire = fc.connect(server.address)
+    outcome: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            endless.run(backend=wire)
+        except ProgramError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    until(lambda: server.engine.cpu_percent(0.05) > 20, START_S)
+    assert server.stop() == 0
+    thread.join(PROMISE_S)
+    assert isinstance(outcome[0], ProgramError)
+    assert isinstance(outcome[0].cause, EngineLost)
+    assert "the server has been stopped" in str(outcome[0].cause)
+    wire.close()
+    assert server.files == []
 
 
 def test_a_killed_engine_ends_every_run_with_a_retryable_error(start) -> None:
@@ -215,6 +245,7 @@ def test_a_killed_engine_ends_every_run_with_a_retryable_error(start) -> None:
     for outcome in outcomes:
         assert isinstance(outcome, ProgramError)
         assert isinstance(outcome.cause, EngineLost)
+        assert "killed by SIGKILL" in str(outcome.cause)
         assert outcome.cause.retryable
     assert server.process.wait(PROMISE_S) == 1
     _, printed = server.process.communicate()
@@ -283,6 +314,22 @@ def test_a_killed_client_frees_its_pages_within_two_seconds(start, tmp_path: Pat
     finally:
         victim.kill()
         victim.communicate()
+
+
+@pytest.mark.parametrize("victim", ["engine", "front", "nobody"])
+def test_the_process_that_compiles_constraints_never_outlives_the_server(start, victim) -> None:
+    server = start("test:context").wait_until_ready()
+    with fc.connect(server.address) as wire:
+        assert spelled.run(backend=wire)["word"] in ("yes", "no")
+    engine = server.engine
+    (compiler,) = engine.children()
+    if victim == "engine":
+        engine.kill()
+    elif victim == "front":
+        server.process.kill()
+    else:
+        assert server.stop() == 0
+    until(lambda: not is_alive(compiler.pid) and not is_alive(engine.pid))
 
 
 def test_garbage_from_one_client_harms_no_other(server) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .failure import Debug, reporting
+from .fetch import say
 
 __all__ = ["app"]
 
@@ -41,4 +42,4 @@ def pull(
     from furcate.runtime.model import catalog
 
     with reporting(debug):
-        catalog.pull(name, progress=lambda message: typer.echo(f"furcate: {message}", err=True))
+        catalog.pull(name, progress=say)

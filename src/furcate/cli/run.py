@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
@@ -11,8 +12,10 @@ import typer
 
 import furcate
 from furcate.errors import UsageError
+from furcate.runtime.config import resolve
 
 from .failure import Debug, reporting
+from .fetch import fetch
 from .flags import with_flags
 
 __all__ = ["run"]
@@ -41,7 +44,9 @@ def run(
     in this process, or the server at --connect.
 
     What follows PROGRAM belongs to the program, except --connect ADDRESS and --debug right behind
-    it. Each option of the engine can also be set in the environment: --max-rows is FURCATE_MAX_ROWS.
+    it.
+
+    Each option of the engine can also be set in the environment: --max-rows is FURCATE_MAX_ROWS.
     """
     arguments = list(context.args)
     connect, debug = _take_trailing(arguments, connect, debug)
@@ -51,7 +56,7 @@ def run(
         if connect is not None and written:
             flags = ", ".join("--" + name.replace("_", "-") for name in written)
             raise UsageError(f"{flags} is for an engine here; the server at --connect has its own")
-        backend = furcate.connect(connect) if connect is not None else furcate.Engine(**written)
+        backend = furcate.connect(connect) if connect is not None else _engine(written)
         furcate.set_default_backend(backend)
         try:
             sys.argv = [str(program), *arguments]
@@ -60,6 +65,12 @@ def run(
         finally:
             furcate.set_default_backend(None)
             backend.close()
+
+
+def _engine(options: dict[str, str | int | float | bool]) -> furcate.Session:
+    model = resolve(options, os.environ).model.name
+    fetch(model)
+    return furcate.Engine(model, **{name: v for name, v in options.items() if name != "model"})
 
 
 def _take_trailing(

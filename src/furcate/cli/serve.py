@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .failure import Debug, reporting
+from .fetch import fetch
 from .flags import with_flags
 
 __all__ = ["serve"]
@@ -35,6 +36,7 @@ def serve(
         def announce(address: str) -> None:
             typer.echo(f"furcate: serving {config.model.name} at {address}")
 
+        fetch(config.model.name)
         launch.serve(config, announce)
 
 
