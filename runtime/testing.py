@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from furcate.runtime.constrain.service import InlineCompiler
 
 from furcate.errors import ModelError
 from furcate.protocol.message import PROTOCOL_VERSION
 from furcate.protocol.stream import EngineReady, NodeDone, StreamEnded
 from furcate.runtime.config import ScheduleConfig
+from furcate.runtime.constrain.service import CompileService
 from furcate.runtime.engine.executor import ModelExecutor
 from furcate.runtime.scheduler.scheduler import Scheduler
 from furcate.runtime.tokenize.byte_level import ByteTokenizer
@@ -24,7 +24,6 @@ from furcate.runtime.tokenize.byte_level import ByteTokenizer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from furcate.runtime.constrain.service import Compiler
     from numpy.typing import NDArray
 
     from furcate.protocol.stream import EngineEvent, EngineRequest
@@ -203,13 +202,13 @@ def make_scheduler(
     num_pages: int = 256,
     page_size: int = 16,
     config: ScheduleConfig | None = None,
-    constraints: Compiler | None = None,
+    constraints: CompileService | None = None,
 ) -> Scheduler:
     """A scheduler over `model` that checks every invariant after every step."""
     codec = codec or ByteTokenizer()
     return Scheduler(
         executor=ModelExecutor(model, num_pages, page_size),
-        constraints=constraints or InlineCompiler(codec, model.vocab_size),
+        constraints=constraints or CompileService(codec, model.vocab_size, workers=False),
         table=codec.table,
         ready=EngineReady(
             PROTOCOL_VERSION, "test", codec.fingerprint, model.max_context, model.vocab_size

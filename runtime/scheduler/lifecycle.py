@@ -31,9 +31,8 @@ from .stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from furcate.runtime.constrain.service import CompileService, Ticket
-
     from furcate.protocol.stream import ChoiceResult, EngineEvent, EngineRequest, RawLogprob
+    from furcate.runtime.constrain.service import CompileService, Ticket
 
     from .batcher import Batcher
 

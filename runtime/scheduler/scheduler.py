@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from furcate.runtime.sample.rng import uniform
 
 from furcate.protocol.stream import EngineHello, RawLogprob
 from furcate.runtime.engine.executor import Draw, Score
 from furcate.runtime.sample.batch import SampleRow
+from furcate.runtime.sample.rng import uniform
 
 from .batcher import Batcher, Branches, Step, StreamRow
 from .lifecycle import Lifecycle
@@ -21,10 +21,9 @@ from .selection import decide
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from furcate.runtime.constrain.service import CompileService
-
     from furcate.protocol.stream import EngineEvent, EngineReady, EngineRequest
     from furcate.runtime.config import ScheduleConfig
+    from furcate.runtime.constrain.service import CompileService
     from furcate.runtime.engine.executor import Executor, StepResult
     from furcate.runtime.sample.batch import Alternatives, Sampled
 
