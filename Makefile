@@ -24,7 +24,7 @@ check: setup  ## Format, lint, types.
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 fix: setup
 	$(BIN)/ruff format $(SOURCES)

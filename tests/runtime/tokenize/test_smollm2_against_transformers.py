@@ -1,6 +1,6 @@
 """The embedded model's tokens and conversations are those of `transformers`, id by id.
 
-`transformers` ignores the pre-tokenizer a file names and cuts words as GPT-2 does; the oracle here is
+`transformers` ignores the pre-tokenizer a file names and cuts words as GPT-2 does; its oracle is
 given the model's own rule, digits first (docs/design/decisions/0001-digits-before-words.md).
 """
 # ruff: noqa: RUF001 - the corpus is written in many scripts on purpose
