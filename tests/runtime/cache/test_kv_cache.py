@@ -239,6 +239,33 @@ def test_what_was_computed_before_a_node_grew_can_be_used_at_once() -> None:
     cache.check()
 
 
+def test_a_split_of_a_growing_node_remembers_what_was_computed_on_both_sides() -> None:
+    cache = KVCache(16, 4)
+    writer = served(cache, TEXT[:6])
+    cache.extend(writer, 9, 2)
+    cache.insert(writer, TEXT, 9, 2)
+    for length in (5, 3, 6):
+        assert opened(cache, [*TEXT[:length], 7]).cached_len == length
+        cache.check()
+    assert cache.open(TEXT[:9]) == Pending(2, 8)
+    assert cache.drop_pending(2) == [writer]
+    cache.check()
+    assert opened(cache, TEXT[:9]).cached_len == 6
+
+
+def test_a_split_of_a_pending_node_leaves_both_halves_pending() -> None:
+    cache = KVCache(16, 4)
+    leases = [opened(cache, [*TEXT[:length], 7, 7]) for length in (9, 5)]
+    for lease, length in zip(leases, (9, 5), strict=True):
+        cache.extend(lease, length, 1)
+        cache.insert(lease, TEXT, length, 1)
+    assert cache.stats().nodes == 2
+    assert cache.open([*TEXT[:3], 7]) == Pending(1, 3)
+    assert cache.drop_pending(1) == leases
+    cache.check()
+    assert cache.stats().nodes == 0
+
+
 def test_a_scheduler_that_launches_in_order_may_read_what_is_launched() -> None:
     cache = KVCache(16, 4)
     writer = opened(cache, TEXT[:10])
@@ -397,6 +424,41 @@ def test_a_page_is_allocatable_only_when_its_fence_has_passed() -> None:
         cache.check()
     cache.retire(3)
     assert cache.extend(waiting, 4, 4) == ()
+
+
+def test_a_prefix_is_not_given_away_while_a_forward_reads_it_whose_stream_has_ended() -> None:
+    cache = KVCache(3, 4)
+    cache.release(served(cache, TEXT[:8]))
+    reader = opened(cache, [*TEXT[:8], 7])
+    cache.extend(reader, 9, 2)
+    cache.release(reader)
+    assert cache.evict(2) == 2
+    assert (cache.stats().free_pages, cache.stats().fenced_pages) == (0, 3)
+    cache.retire(2)
+    assert cache.stats().free_pages == 3
+
+
+def test_the_source_of_a_copy_is_not_given_away_before_the_copy() -> None:
+    cache = KVCache(3, 4)
+    writer = served(cache, TEXT[:6])
+    reader = opened(cache, [*TEXT[:6], 7])
+    assert len(cache.extend(reader, 7, 2) or ()) == 1
+    cache.release(writer)
+    cache.release(reader)
+    assert cache.evict(3) == 2
+    assert (cache.stats().free_pages, cache.stats().fenced_pages) == (0, 3)
+
+
+def test_the_tail_of_a_branch_is_not_given_away_before_it_is_copied() -> None:
+    cache = KVCache(3, 4)
+    lease = opened(cache, TEXT[:6])
+    cache.extend(lease, 6, 1)
+    cache.retire(1)
+    branch = cache.branch(lease)
+    assert len(cache.extend(branch, 7, 2) or ()) == 1
+    cache.release(lease)
+    assert (cache.stats().free_pages, cache.stats().fenced_pages) == (0, 1)
+    cache.check()
 
 
 def test_extending_evicts_the_least_recently_used_and_no_more_than_needed() -> None:
