@@ -2,74 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from furcate.errors import Cancelled, ProgramError, UsageError
 
 from ._body import body_ended, in_body
-from ._branch import Branch, Local, RoleMark
+from ._branch import Branch, Local
+from ._errors import StateError, branch_error, check_failed, wait_for_body
 from ._expr import Expr, as_expr
 from ._location import caller_location
 from ._meta import Scores, meta_info, scores_of
-from ._program import Program, program_error
-from ._record import append, begin_role, check_open, end_role, text_slot
+from ._record import append, check_open, text_slot
 from ._ref import Ref, resolve
+from ._scope import RoleScope
 from ._slot import Failure, Slot
 from ._stream import Events, Walk, drive, drive_async, walk_branch, walk_variable
+from ._transcript import Message, known_text, messages_of
 from ._variables import find, force, force_async, ref_of, slot_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
-    from types import TracebackType
 
     from furcate.protocol.message import Usage
 
     from ._fork import StateCopy, StateGroup
+    from ._program import Program
 
-__all__ = ["ProgramState", "RoleScope", "StateError"]
-
-Message = dict[Literal["role", "content"], str]
-
-
-@dataclass(frozen=True, slots=True)
-class StateError:
-    """How a state ended: false and empty without an error, prints as the error otherwise.
-
-    `state.error()` gives the ProgramError itself, or None.
-    """
-
-    exception: ProgramError | None
-
-    def __call__(self) -> ProgramError | None:
-        return self.exception
-
-    def __bool__(self) -> bool:
-        return self.exception is not None
-
-    def __str__(self) -> str:
-        return str(self.exception) if self.exception is not None else ""
-
-
-class RoleScope:
-    """`with state.user():` closes the turn however the block ends."""
-
-    def __init__(self, branch: Branch, role: str) -> None:
-        self._branch = branch
-        self._role = role
-
-    def __enter__(self) -> None:
-        check_open(self._branch)
-        begin_role(self._branch, self._role, caller_location())
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._branch.role == self._role:
-            end_role(self._branch, self._role, caller_location())
+__all__ = ["ProgramState"]
 
 
 class ProgramState:
@@ -217,20 +176,7 @@ class ProgramState:
 
     def messages(self) -> list[Message]:
         """The turns of this branch; waits for their text. Text outside a role is in none."""
-        turns: list[Message] = []
-        role = None
-        for entry in list(self._branch.log):
-            if isinstance(entry, RoleMark):
-                role = entry.role if entry.edge == "begin" else None
-                if role is not None:
-                    turns.append({"role": role, "content": ""})
-            elif role is not None:
-                turns[-1]["content"] += entry if isinstance(entry, str) else self._text_of(entry)
-        return turns
-
-    def _text_of(self, slot: Slot) -> str:
-        self._program.value(slot)
-        return slot.text()
+        return messages_of(self._branch)
 
     def text_iter(self, var: str | None = None) -> Iterator[str]:
         """The text of the variable, or of everything appended to this branch, as it comes."""
@@ -277,9 +223,8 @@ class ProgramState:
     def ret_value(self) -> Any:
         """What the function returned, with Refs replaced by their values."""
         program = self._program
-        if not body_ended(program):
-            program.check_may_block("ret_value")
-            program.results.wait(lambda: body_ended(program) or program.results.over)
+        if not in_body(program):
+            wait_for_body(program)
         if program.body_error is not None:
             raise program.body_error
         self._returned = resolve(self._returned, program)
@@ -300,45 +245,4 @@ class ProgramState:
         self._program.cancel(Cancelled("the program was cancelled by its own side"))
 
     def __repr__(self) -> str:
-        return f"ProgramState({''.join(_known_text(self._branch))})"
-
-
-def _known_text(branch: Branch) -> Iterator[str]:
-    """What is known without waiting; a value that is not there shows as its label."""
-    for entry in list(branch.log):
-        if isinstance(entry, str):
-            yield entry
-        elif isinstance(entry, Slot):
-            there = entry.settled and entry.failure is None
-            yield entry.text() if there else f"<{entry.label}>"
-
-
-def check_failed(branch: Branch) -> None:
-    """Raises if the branch has failed already: asking it for text could never be answered."""
-    failure = branch.program.results.branch_failures.get(branch.number)
-    if failure is not None:
-        raise program_error(failure)
-
-
-def branch_error(state: ProgramState) -> ProgramError | None:
-    """Waits for everything on the branch; the first failure, as the error that tells it."""
-    branch, program = state._branch, state._program
-    if program.body_error is not None and branch.number == 0:
-        return _as_program_error(program.body_error, state)
-    slots = [entry for entry in list(branch.log) if isinstance(entry, Slot)]
-    for slot in slots:
-        program.wait(slot)
-    failures = (program.failure_of(slot) for slot in slots)
-    found = state._failure or next((f for f in failures if f is not None), None)
-    found = found or program.results.branch_failures.get(branch.number)
-    if found is None and branch.number == 0 and program.results.over:
-        found = state._failure = program.unhandled()
-    return program_error(found, state) if found is not None else None
-
-
-def _as_program_error(error: BaseException, state: ProgramState) -> ProgramError:
-    if isinstance(error, ProgramError):
-        return error
-    wrapped = ProgramError(f"the body of the program raised {error!r}", state=state)
-    wrapped.__cause__ = error
-    return wrapped
+        return f"ProgramState({''.join(known_text(self._branch))})"

@@ -52,7 +52,8 @@ class Session:
         self._next_id = 0
         self._loss: FurcateError | None = None
         self._closed = False
-        self._sending = threading.Lock()  # order of deltas; never held while an event is handled
+        # The order of deltas. Reentrant: a mock's reply may run a program of its own.
+        self._sending = threading.RLock()
         self._registry = threading.Lock()
         self._forgotten: SimpleQueue[int | None] = SimpleQueue()
         self._reaper: threading.Thread | None = None

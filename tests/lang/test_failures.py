@@ -141,14 +141,15 @@ def test_a_failed_child_that_is_appended_fails_the_parent():
         program.run(backend=backend)
 
 
-def test_an_exception_in_the_body_propagates_as_itself_and_cancels_the_program():
+@pytest.mark.parametrize("kind", [Bomb, KeyboardInterrupt, SystemExit])
+def test_an_exception_in_the_body_propagates_as_itself_and_cancels_the_program(kind):
     @fc.function
     def program(s):
         s += fc.gen("a")
-        raise Bomb("mine")
+        raise kind("mine")
 
     with fc.Mock("x") as backend:
-        with pytest.raises(Bomb, match="mine"):
+        with pytest.raises(kind, match="mine"):
             program.run(backend=backend)
         kinds = [type(request).__name__ for request in backend._channel.requests]
     assert "Cancel" in kinds

@@ -72,6 +72,20 @@ def test_the_error_of_a_function_keeps_its_kind():
     assert isinstance(raised.value.cause, fc.DeadEnd)
 
 
+def test_a_reply_may_run_a_program_on_the_same_mock():
+    @fc.function
+    def judge(s):
+        s += "judge " + fc.gen("verdict")
+
+    def reply(call):
+        if call.text.startswith("judge"):
+            return "good"
+        return judge.run(backend=backend)["verdict"]
+
+    with fc.Mock(reply) as backend:
+        assert twice.run(backend=backend)["a"] == "good"
+
+
 def test_a_closed_mock_runs_nothing():
     backend = fc.Mock("x")
     backend.close()

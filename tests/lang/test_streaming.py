@@ -152,6 +152,15 @@ def test_a_failed_node_comes_out_of_the_stream():
                 read(program.run(backend=backend, stream=True))
 
 
+def test_ok_and_error_of_a_streaming_run_wait_for_its_end(by_hand):
+    backend, channel = by_hand()
+    state = fc.function(lambda s: s.user(fc.gen("a")) and None).run(backend=backend, stream=True)
+    channel.wait_for(lambda c: any(r.done for sent in c.sent for r in sent))
+    answer = [*by_hand.values(0, channel.nodes), by_hand.finished(0)]
+    threading.Thread(target=channel.deliver, args=(answer,)).start()
+    assert state.ok
+
+
 def test_the_samples_of_an_n_are_told_apart():
     with fc.Mock(lambda call: f"s{call.sample}") as backend:
         program = fc.function(lambda s: s.user(fc.gen("a", n=2)) and None)
