@@ -14,9 +14,10 @@ queries     float32 or bfloat16 [T, num_heads, head_dim]
 result      float32 [T, num_heads, head_dim]
 
 Numerics. The keys of a query are cut at multiples of SPLIT = 256 positions; each split has its own
-softmax in float32, and splits are merged left to right. Every product is one tile of QUERY_TILE
-queries against one whole split, masked keys weighing exactly zero, so no shape depends on how many
-rows there are, how a row was cut into chunks or which pages hold it, and neither does any bit.
+softmax in float32, and splits are merged left to right. Every product is one tile of `query_tile`
+queries (a number of the model's) against one whole split, masked keys weighing exactly zero, so no
+shape depends on how many rows there are, how a row was cut into chunks or which pages hold it, and
+neither does any bit.
 Rows whose tables name the same pages for a split are computed against one gathered copy of it: that
 saves work and changes nothing else.
 
@@ -28,7 +29,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .copies import CopyStep, plan_copies
-from .plan import QUERY_TILE, SPLIT, AttentionPlan, AttentionShape, plan_attention
+from .plan import SPLIT, AttentionPlan, AttentionShape, plan_attention
 from .reference import attend_reference, copy_pages_reference, write_kv_reference
 from .scratch import Scratch
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "QUERY_TILE",
     "SPLIT",
     "AttentionPlan",
     "AttentionShape",

@@ -3,7 +3,8 @@ layer.
 
 Positions are cut into splits of SPLIT keys at multiples of SPLIT. A *block* is the pages that hold
 one split of one row; rows whose tables name the same pages there (branches of one prompt) share it.
-The queries that see a block are laid out in tiles of QUERY_TILE. Knows rows and pages, not whose.
+The queries that see a block are laid out in tiles of one size, the model's. Knows rows and pages,
+not whose they are.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["QUERY_TILE", "SPLIT", "AttentionPlan", "AttentionShape", "BlockCall", "plan_attention"]
+__all__ = ["SPLIT", "AttentionPlan", "AttentionShape", "BlockCall", "plan_attention"]
 
 SPLIT = 256
-QUERY_TILE = 8
+# Products of fewer query rows take other paths through the matrix library, with other bits.
+MIN_TILE = 4
 # Keys and values gathered for one call stay in the caches of one core's share of L3.
 GATHER_BYTES = 8 << 20
 
@@ -48,6 +50,11 @@ class AttentionShape:
     def group(self) -> int:
         return self.num_heads // self.kv_heads
 
+    @property
+    def query_tile(self) -> int:
+        """Query rows of every product: the queries of one token, filled up to whole MIN_TILEs."""
+        return -(-self.group // MIN_TILE) * MIN_TILE
+
 
 @dataclass(frozen=True, slots=True)
 class BlockCall:
@@ -62,8 +69,8 @@ class BlockCall:
         Tensor  # int64 [U * kv_heads * pages a split]: rows of the pages seen as [P * H, ...]
     )
     unwritten: Tensor | None  # int64 [n]: rows of the gathered [U * kv_heads * SPLIT] to zero
-    query_rows: Tensor  # int64 [B * QUERY_TILE]
-    bias: Tensor  # float32 [B or 1, 1, QUERY_TILE, SPLIT]: 0 or -inf
+    query_rows: Tensor  # int64 [B * query_tile]
+    bias: Tensor  # float32 [B or 1, 1, query_tile, SPLIT]: 0 or -inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +170,7 @@ def _calls(
             if not len(tokens):
                 continue
             part = _Block(block.page_ids, block.num_keys, [tokens])
-            if len(tokens) * shape.group > QUERY_TILE:
+            if len(tokens) * shape.group > shape.query_tile:
                 calls.append(_call(shape, split, [part], positions, is_whole))
             else:
                 stack.append(part)
@@ -214,7 +221,7 @@ def _unwritten(shape: AttentionShape, blocks: list[_Block]) -> Tensor | None:
 
 def _query_rows(shape: AttentionShape, tokens: np.ndarray, padding: int) -> np.ndarray:
     rows = (tokens[:, None] * shape.group + np.arange(shape.group)).reshape(-1)
-    num_padding = -len(rows) % QUERY_TILE
+    num_padding = -len(rows) % shape.query_tile
     return np.concatenate((rows, np.full(num_padding, padding))).astype(np.int64)
 
 
@@ -224,7 +231,7 @@ def _bias(
     """What to add to the scores. A sum with zeros stays even where every key is seen: without it
     the library would scale after the subtraction of the maximum, and the bits would differ."""
     if is_whole:
-        return torch.zeros((1, 1, QUERY_TILE, SPLIT))
+        return torch.zeros((1, 1, shape.query_tile, SPLIT))
     last_key = np.append(positions, (split + 1) * SPLIT)[rows // shape.group] - split * SPLIT
     bias = np.where(np.arange(SPLIT) <= last_key[:, None], np.float32(0), np.float32(-np.inf))
-    return torch.from_numpy(bias).view(-1, 1, QUERY_TILE, SPLIT)
+    return torch.from_numpy(bias).view(-1, 1, shape.query_tile, SPLIT)

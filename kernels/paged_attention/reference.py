@@ -1,6 +1,6 @@
 """Attention over pages in torch, on a plan of fixed shapes.
 
-Every product is QUERY_TILE queries against SPLIT keys of one kv head. torch's CPU flash attention
+Every product is one tile of queries against SPLIT keys of one kv head. torch's CPU flash attention
 computes such a block in one call and also returns the logarithm of the sum, which the merge needs;
 its result for a query depends neither on the number of blocks nor on the place in the tile.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .plan import QUERY_TILE, SPLIT
+from .plan import SPLIT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +86,7 @@ def _attend_block(
     keys = _gather("keys", key_pages, call, shape, scratch)
     values = _gather("values", value_pages, call, shape, scratch)
     queries = flat.index_select(0, call.query_rows)
-    queries = queries.view(-1, QUERY_TILE, shape.kv_heads, shape.head_dim).transpose(1, 2)
+    queries = queries.view(-1, shape.query_tile, shape.kv_heads, shape.head_dim).transpose(1, 2)
     num_tiles = queries.shape[0]
     out, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         queries,

@@ -76,6 +76,7 @@ def test_a_row_has_the_same_bits_alone_and_at_any_place_of_a_batch(
         assert torch.equal(run(slice(start, end)), together[start:end])
 
 
+@pytest.mark.slow
 def test_rotation_of_half_split_pairs_equals_that_of_transformers() -> None:
     llama = pytest.importorskip("transformers.models.llama.modeling_llama")
     x = _random(6, 3, 16)

@@ -38,6 +38,7 @@ def test_product_equals_the_exact_one_rounded(
     assert_close(result.double(), x.double() @ weight.double().t(), rtol=rtol, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)

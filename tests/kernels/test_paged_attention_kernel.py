@@ -99,7 +99,7 @@ def _pages(num_tokens: int, first: int = 0, page_size: int = PAGE) -> list[int]:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("length", [1, PAGE - 1, PAGE, PAGE + 1, SPLIT, SPLIT + 1, 2 * SPLIT + 30])
-@pytest.mark.parametrize("heads", [(6, 2), (4, 4), (8, 1), (9, 3)], ids=str)
+@pytest.mark.parametrize("heads", [(6, 2), (4, 4), (8, 1), (9, 3), (20, 2)], ids=str)
 def test_a_prompt_attends_as_the_naive_formula_says(
     heads: tuple[int, int], length: int, dtype: torch.dtype
 ) -> None:
@@ -117,6 +117,7 @@ def test_the_page_size_changes_no_bit(page_size: int) -> None:
     assert torch.equal(result, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("chunk", [1, 7, 32, 250, 256])
 def test_a_prompt_cut_into_chunks_has_the_bits_of_the_whole(chunk: int, dtype: torch.dtype) -> None:
