@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -194,6 +195,30 @@ def test_the_status_of_a_program_is_passed_on(program) -> None:
     result = run("run", "--model", "test:context", program("import sys; sys.exit(7)"))
     assert result.returncode == 7
     assert result.stderr == ""
+
+
+def test_ctrl_c_ends_a_running_program_with_one_line(program) -> None:
+    path = program(
+        "import furcate as fc\n"
+        "@fc.function\n"
+        "def endless(s):\n"
+        "    s += 'go' + fc.gen('text', max_tokens=4000, ignore_eos=True)\n"
+        "print('running', flush=True)\n"
+        "while True: endless.run()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "furcate", "run", "--model", "test:endless", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRON,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert printed == "furcate: interrupted\n"
 
 
 def test_an_exception_of_the_program_keeps_its_traceback_from_its_own_first_line(program) -> None:
