@@ -134,10 +134,8 @@ class ContextModel(_PagedModel):
         places = positions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         read = _mix(_mix(places + self._seed) ^ ids.astype(np.uint64))
         state = _mix(read.sum(dtype=np.uint64, keepdims=True))
-        noise = (_mix(state ^ _mix(self._lanes)) >> np.uint64(40)).astype(np.float32) / np.float32(
-            2**24
-        )
-        return self._bias + np.float32(4.0) * noise
+        bits = _mix(state ^ _mix(self._lanes)) >> np.uint64(40)  # 24 of them
+        return (self._bias + 4.0 * bits.astype(np.float32) / 2**24).astype(np.float32)
 
 
 class ScriptedModel(_PagedModel):

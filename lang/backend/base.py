@@ -1,7 +1,8 @@
 """The seam between the language and whatever runs its programs.
 
-A Channel carries requests out and events back; it knows nothing of states, variables or source lines.
-The runtime over ZeroMQ, the engine in this process and Mock are one file each beside this one.
+A Channel carries requests out and events back; it knows nothing of states, variables or source
+lines. The runtime over ZeroMQ, the engine in this process and Mock are one file each beside this
+one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Channel(Protocol):
 
     def send(self, requests: Sequence[Request]) -> None:
         """Sends one message. From any thread, in the order of the calls; never blocks on the other
-        side. After `lost` or `close` it raises the error that `lost` was given, or ConnectionFailed."""
+        side. After `lost` or `close` it raises the error that `lost` was given, or
+        ConnectionFailed."""
         ...
 
     def close(self) -> None:

@@ -163,6 +163,7 @@ class RadixTree:
 
     def unlock(self, node: Node, fence: int) -> None:
         """Remove a lock from the path; its owner used these pages in steps up to `fence`."""
+        each = node  # left at the root by the loop
         for each in path(node):
             if each.locks < 1:
                 raise InvariantError(f"{each!r} is unlocked but has no lock")

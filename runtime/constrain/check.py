@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 import llguidance
@@ -94,7 +94,8 @@ def _finite(number: str) -> float:
 
 
 def _byte_tokenizer() -> llguidance.LLTokenizer:
-    return llguidance.LLTokenizer(_ByteTable(), slices=[])
+    table: Any = _ByteTable()  # any object that encodes will do, though the stub asks for a wrapper
+    return llguidance.LLTokenizer(table, slices=[])
 
 
 class _ByteTable:

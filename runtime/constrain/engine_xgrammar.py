@@ -7,6 +7,7 @@ come from the recipe and the guard. It is used for what it enforces; `schema_rou
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,7 +102,7 @@ def _json_grammar(recipe: Recipe) -> xgrammar.Grammar:
     for theirs, ours in _SOUND_STRINGS:
         if text.count(theirs) != 1:
             raise ConstraintError(
-                f"xgrammar {xgrammar.__version__} has another JSON grammar than this version of "
+                f"xgrammar {version('xgrammar')} has another JSON grammar than this version of "
                 "furcate knows; use engine='llguidance' or another xgrammar"
             )
         text = text.replace(theirs, ours)

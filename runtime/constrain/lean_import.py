@@ -34,7 +34,9 @@ def import_xgrammar() -> None:
 class _StandIn(ModuleType):
     """A module in which every public name is an empty class or function."""
 
-    __path__: list[str] = []  # noqa: RUF012  (a package, as the import system asks)
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__ = []  # a package, as the import system asks
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -9,7 +9,7 @@ tokenizer as blanks too. Stop ids are unknown to the engines; `ConstrainedMatche
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -94,10 +94,9 @@ class EngineVocabulary:
         """Has one id more than the model, the end token that this engine insists on."""
         import llguidance
 
-        return llguidance.LLTokenizer(
-            _LlguidanceTable(self.table, self.source.encode),
-            slices=llguidance.LLTokenizer.json_slices(),
-        )
+        # Any object that encodes will do, though the stub asks for a wrapper.
+        table: Any = _LlguidanceTable(self.table, self.source.encode)
+        return llguidance.LLTokenizer(table, slices=llguidance.LLTokenizer.json_slices())
 
 
 class _LlguidanceTable:

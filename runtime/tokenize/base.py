@@ -7,7 +7,6 @@ runtime may ask of one. Nothing here knows how text is cut into tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from furcate.errors import UsageError
@@ -102,14 +101,14 @@ class Vocabulary:
     fingerprint: str
     chat_template: str | None = field(repr=False)
     template_variables: Mapping[str, str] = field(repr=False)
+    control_ids: frozenset[int] = field(init=False, repr=False)  # those of control_names
 
     @property
     def vocab_size(self) -> int:
         return len(self.table)
 
-    @cached_property
-    def control_ids(self) -> frozenset[int]:
-        return frozenset(self.control_names.values())
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "control_ids", frozenset(self.control_names.values()))
 
     def control(self, name: str) -> int:
         found = self.control_names.get(name)
