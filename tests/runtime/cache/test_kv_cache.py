@@ -438,6 +438,39 @@ def test_a_prefix_is_not_given_away_while_a_forward_reads_it_whose_stream_has_en
     assert cache.stats().free_pages == 3
 
 
+def test_the_trimmed_tail_of_a_prefix_waits_for_its_last_reader_too() -> None:
+    cache = KVCache(2, 4)
+    cache.release(served(cache, TEXT[:8]), fence_step=3)
+    assert cache.evict(1) == 1
+    assert cache.cached_prefix(TEXT[:9]) == 4
+    assert (cache.stats().free_pages, cache.stats().fenced_pages) == (0, 1)
+
+
+def test_pages_provided_ahead_wait_for_the_step_that_computes_them() -> None:
+    cache = KVCache(2, 4)
+    lease = opened(cache, TEXT[:8])
+    cache.extend(lease, 8, 1)
+    cache.insert(lease, TEXT, 4, 1)
+    cache.retire(1)
+    cache.insert(lease, TEXT, 8, 2)
+    cache.release(lease)
+    assert cache.evict(2) == 2
+    assert (cache.stats().free_pages, cache.stats().fenced_pages) == (0, 2)
+
+
+def test_pages_of_a_failed_forward_wait_for_those_launched_after_it() -> None:
+    cache = KVCache(2, 4)
+    lease = opened(cache, TEXT[:8])
+    cache.extend(lease, 8, 1)
+    cache.insert(lease, TEXT, 8, 1)
+    assert cache.drop_pending(1, fence_step=3) == [lease]
+    cache.release(lease)
+    cache.retire(2)
+    assert (cache.stats().free_pages, cache.stats().fenced_pages) == (0, 2)
+    cache.retire(3)
+    assert cache.stats().free_pages == 2
+
+
 def test_the_source_of_a_copy_is_not_given_away_before_the_copy() -> None:
     cache = KVCache(3, 4)
     writer = served(cache, TEXT[:6])
@@ -509,6 +542,17 @@ def test_a_stream_fits_a_pool_of_one_page_that_holds_another_with_its_prefix(
     assert lease.cached_len == 2
     assert cache.extend(lease, 4, 2) == (), "nothing is left to copy to, so the rest is evicted"
     assert cache.insert(lease, [*TEXT[:2], 7, 7], 4, 2) == 4
+    cache.check()
+
+
+def test_a_tail_page_freed_by_eviction_is_not_written_before_its_last_user_is_done() -> None:
+    cache = KVCache(1, 4)
+    cache.release(served(cache, TEXT[:4]), fence_step=3)
+    lease = opened(cache, [*TEXT[:2], 7, 7])
+    assert cache.extend(lease, 4, 2) is None
+    cache.check()
+    cache.retire(3)
+    assert cache.extend(lease, 4, 4) == ()
     cache.check()
 
 
