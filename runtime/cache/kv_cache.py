@@ -307,13 +307,15 @@ class KVCache:
         lease.held_from = max(first, whole)
 
     def _allocate(self, num_pages: int) -> list[int] | None:
-        """Take pages, evicting no more than needed, and nothing if it cannot be enough."""
+        """Take pages, evicting as few as give that many free ones now; None, and nothing evicted,
+        if all that may be evicted are too few. Fenced pages do not count: a caller that tries
+        again and again, and frees pages each time, would wait for them for ever."""
         pool = self.pool
-        missing = num_pages - pool.num_idle
-        if missing > pool.num_evictable:
+        if num_pages > pool.num_free + pool.num_evictable:
             return None
-        if missing > 0:
-            self.tree.evict(missing)
+        while num_pages > pool.num_free:
+            if not self.tree.evict(num_pages - pool.num_free):
+                return None
         return pool.allocate(num_pages)
 
     def _fence(self, lease: Lease, fence_step: int | None) -> int:
