@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import zmq
 
 from furcate.errors import FurcateError
 from furcate.runtime.config import from_json
 from furcate.runtime.log import set_up
+from furcate.runtime.transport.context import open_context
 from furcate.runtime.transport.link import EngineEnd
 
 from .engine_loop import run_engine
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     config = from_json(sys.stdin.buffer.readline())
     set_up(config.log, "engine")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    link = EngineEnd(zmq.Context(), Path(socket))
+    link = EngineEnd(open_context(), Path(socket))
     threading.Thread(target=_watch_front, args=(link,), daemon=True).start()
     scheduler: Steps | None = None
     try:

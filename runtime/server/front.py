@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
-import zmq
 
 from furcate.errors import BackendError, EngineLost, FurcateError, WireError
 from furcate.protocol.stream import EngineReady
@@ -23,6 +22,7 @@ from furcate.runtime.clock import MonotonicClock
 from furcate.runtime.graph.front import Front
 from furcate.runtime.transport.address import address_of, default_folder, path_of, prepare_folder
 from furcate.runtime.transport.clients import ClientSocket
+from furcate.runtime.transport.context import open_context
 from furcate.runtime.transport.link import LINK_SUFFIX, FrontEnd
 from furcate.runtime.transport.lock import SocketLock
 
@@ -93,7 +93,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[EngineReady] = self._loop.create_future()
         self._end: asyncio.Future[FurcateError | None] = self._loop.create_future()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context = open_context()
         self._clients: ClientSocket | None = None
         self._driver: FrontDriver | None = None
 

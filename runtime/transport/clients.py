@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from furcate.protocol.message import Event, Request
 
+    from .context import Context
+
 __all__ = ["ClientHandler", "ClientSocket"]
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ class ClientSocket:
 
     def __init__(
         self,
-        context: zmq.Context[zmq.Socket[bytes]],
+        context: Context,
         path: Path,
         loop: asyncio.AbstractEventLoop,
         handler: ClientHandler,

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from furcate.protocol.stream import EngineEvent, EngineRequest
 
+    from .context import Context
+
 __all__ = ["LINK_SUFFIX", "EngineEnd", "EngineHandler", "FrontEnd"]
 
 LINK_SUFFIX = ".engine"
@@ -47,7 +49,7 @@ class FrontEnd:
 
     def __init__(
         self,
-        context: zmq.Context[zmq.Socket[bytes]],
+        context: Context,
         path: Path,
         loop: asyncio.AbstractEventLoop,
         handler: EngineHandler,
@@ -86,7 +88,7 @@ class EngineEnd:
     """The engine's end, for the one thread that runs the scheduler; `wake` and `stop` may be called
     from any."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path) -> None:
+    def __init__(self, context: Context, path: Path) -> None:
         self._socket = _pair(context)
         self._socket.connect(address_of(path))
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -128,7 +130,7 @@ class EngineEnd:
         os.close(self._alarm)
 
 
-def _pair(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+def _pair(context: Context) -> zmq.Socket[bytes]:
     """Without a limit of its own: the front bounds what is under way."""
     socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
     socket.setsockopt(zmq.SNDHWM, 0)
