@@ -21,11 +21,13 @@ def connect(address: str) -> Session:
 class Engine(Session):
     """The runtime in this process.
 
-    `model` is an alias such as "smollm2" or the path of a model file; `options` are those of
-    `furcate serve`, with underscores.
+    `model` is an alias such as "smollm2" or the path of a model file; None takes FURCATE_MODEL, or
+    else "smollm2". `options` are those of `furcate serve`, with underscores.
     """
 
-    def __init__(self, model: str = "smollm2", **options: str | int | float | bool | None) -> None:
+    def __init__(
+        self, model: str | None = None, **options: str | int | float | bool | None
+    ) -> None:
         from .backend.inprocess import EngineChannel
 
         super().__init__(EngineChannel(model, **options))

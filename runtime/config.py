@@ -60,7 +60,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    threads: int = option(0, "Threads of a forward; 0 takes one for each core.", least=0)
+    threads: int = option(0, "Threads of a forward; 0 leaves one core to the rest.", least=0)
 
 
 @dataclass(frozen=True, slots=True)

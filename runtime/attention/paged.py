@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from furcate.kernels import paged_attention
@@ -47,8 +48,8 @@ class PagedAttention:
         )
         size = (num_pages, spec.kv_heads, page_size, spec.head_dim)
         for _ in range(spec.num_layers):
-            self._key_pages.append(torch.zeros(size, dtype=spec.dtype))
-            self._value_pages.append(torch.zeros(size, dtype=spec.dtype))
+            self._key_pages.append(_zeros(size, spec.dtype))
+            self._value_pages.append(_zeros(size, spec.dtype))
 
     def plan(self, rows: PagedRows, copies: tuple[tuple[int, int, int], ...]) -> PagedPlan:
         assert self._shape is not None, "allocate() comes before the first forward"
@@ -66,3 +67,8 @@ class PagedAttention:
         paged_attention.copy_pages(keys, plan.copies)
         paged_attention.copy_pages(values, plan.copies)
         return paged_attention.attend(q, keys, values, plan.attention, self._scale, self._scratch)
+
+
+def _zeros(size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros that take memory only as they are written; torch.zeros writes them all at once."""
+    return torch.from_numpy(np.zeros((*size, dtype.itemsize), np.uint8)).view(dtype)[..., 0]

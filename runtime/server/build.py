@@ -39,7 +39,7 @@ def build_scheduler(
 ) -> Scheduler:
     """To be called on the thread that will run it. `wake` is called from any thread, when something
     that a stream waits for is there. `codec` is the model's, where it is loaded already."""
-    torch.set_num_threads(config.engine.threads or os.cpu_count() or 1)
+    torch.set_num_threads(config.engine.threads or _spare_cores())
     codec = codec or load_text(config.model).codec
     model = _load_model(config.model)
     num_pages = _count_pages(config.cache, model)
@@ -59,6 +59,13 @@ def build_scheduler(
         ready=ready,
         config=config.schedule,
     )
+
+
+def _spare_cores() -> int:
+    """All cores but one: torch's threads spin at every barrier, and where the scheduler, the front
+    or anything else takes one of their cores, each of a thousand barriers a step costs a time
+    slice."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 def _load_model(config: ModelConfig) -> Model:
