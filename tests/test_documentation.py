@@ -77,7 +77,7 @@ def run_page(page: Page, names: dict[str, object], *, compare: bool = True) -> N
     try:
         for block in page.blocks:
             if block.language == "python":
-                code = compile("\n" * line + block.text, "program.py", "exec")
+                code = compile("\n" * line + block.text, "program.py", "exec", dont_inherit=True)
                 line += block.text.count("\n") + 1
                 with contextlib.redirect_stdout(printed):
                     exec(code, namespace)
