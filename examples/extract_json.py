@@ -48,9 +48,7 @@ def extract(s: fc.ProgramState, email: str) -> None:
 def main(emails: list[str] = EMAILS) -> list[Ticket]:
     states = extract.run_batch([(email,) for email in emails])
     for t in (tickets := [state["ticket"] for state in states]):
-        print(
-            f"{t.customer:<26}{t.category:<10}{t.urgency:<8}{'refund' * t.wants_refund:<8}{t.product}"
-        )
+        print(f"{t.customer:<26}{t.product:<26}{t.category:<10}{t.urgency:<8}{t.wants_refund}")
     print(f"{len(tickets)} valid tickets of {len(emails)} e-mails. Tokens:", end=" ")
     kinds = ("reused", "same_step", "forced", "decoded", "computed")
     print(*(f"{sum(getattr(s.usage, kind) for s in states)} {kind}" for kind in kinds), sep=", ")

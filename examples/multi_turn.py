@@ -22,11 +22,11 @@ def multi_turn(s: fc.ProgramState, questions: list[str], max_tokens: int = 32) -
         s += fc.assistant(fc.gen(f"answer_{number}", max_tokens=max_tokens))
 
 
-def main(questions: list[str] = QUESTIONS) -> list[dict[str, str]]:
+def main(questions: list[str] = QUESTIONS) -> list[tuple[str, str]]:
     state = multi_turn.run(questions, temperature=0.0)
-    turns = [dict(turn) for turn in state.messages()]
-    for turn in turns:
-        print(f"{turn['role']:>9}: {turn['content']}")
+    turns = [(turn["role"], turn["content"]) for turn in state.messages()]
+    for role, content in turns:
+        print(f"{role:>9}: {content}")
     print(f"tokens: {state.usage.computed} computed, {state.usage.decoded} of them decoded")
     return turns
 
