@@ -76,14 +76,11 @@ class Server:
         reader = threading.Thread(target=self._read_line, daemon=True)
         reader.start()
         reader.join(self._start_s)
-        words = self._line.split()
-        if not words:
-            status = self.process.poll()
-            slow = f"has not started within {self._start_s:g} s"
-            raise DemoFailed(
-                f"the server {slow if status is None else f'ended with status {status}'}"
-            )
-        return words[-1]
+        if reader.is_alive():
+            raise DemoFailed(f"the server has not started within {self._start_s:g} s")
+        if not self._line:  # the end of its output: it is ending
+            raise DemoFailed(f"the server ended with status {self.process.wait(STOP_S)}")
+        return self._line.split()[-1]
 
     def _read_line(self) -> None:
         assert self.process.stdout is not None
