@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := src lang runtime kernels tests examples
+SOURCES := src lang runtime kernels tests examples docs
 
 .PHONY: setup demo check fix test test-all soak bench docs clean
 
