@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from furcate.protocol.message import Event, Request
 
+    from .constraints import SharedConstraint
     from .desk import Desk
 
 __all__ = ["Connection"]
@@ -41,7 +42,7 @@ class Connection:
     def __init__(self, client: Hashable, desk: Desk) -> None:
         self.client = client
         self.segments: list[str] = []
-        self.constraint_ids: list[int] = []
+        self.constraints: list[SharedConstraint] = []
         self.programs: dict[int, Program] = {}
         self.is_closed = False  # refused, or the client has left
         self._desk = desk
@@ -61,10 +62,10 @@ class Connection:
         self.is_closed = True
         for program in self.programs.values():
             program.release()
-        for constraint_id in self.constraint_ids:
-            self._desk.constraints.release(constraint_id)
+        for shared in self.constraints:
+            self._desk.constraints.release(shared)
         self.programs.clear()
-        self.constraint_ids.clear()
+        self.constraints.clear()
         self.segments.clear()
 
     def _receive(self, request: Request, now: float) -> None:
@@ -113,11 +114,11 @@ class Connection:
         self.segments += request.texts
 
     def _add_constraints(self, request: Constraints) -> None:
-        self._check_first("constraints", request.first, len(self.constraint_ids))
+        self._check_first("constraints", request.first, len(self.constraints))
         limit = self._desk.setting.limits.constraints
-        if len(self.constraint_ids) + len(request.constraints) > limit:
+        if len(self.constraints) + len(request.constraints) > limit:
             raise WireError(f"one connection may have {limit} constraints")
-        self.constraint_ids += map(self._desk.constraints.acquire, request.constraints)
+        self.constraints += map(self._desk.constraints.acquire, request.constraints)
 
     def _check_first(self, what: str, first: int, known: int) -> None:
         if first != known:

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from furcate.protocol.stream import DefineConstraint, DropConstraint
+from furcate.runtime.constrain.check import OutputCheck
 
 if TYPE_CHECKING:
     from furcate.protocol.constraint import Constraint
 
     from .outbox import Outbox
 
-__all__ = ["ConstraintPool"]
+__all__ = ["ConstraintPool", "SharedConstraint"]
 
 
-@dataclass(slots=True)
-class Shared:
+@dataclass(slots=True, eq=False)
+class SharedConstraint:
+    """`id` is the engine's. `check` is for outputs that are said to be complete."""
+
     id: int
     constraint: Constraint
+    check: OutputCheck = field(init=False)
     num_users: int = 0
+
+    def __post_init__(self) -> None:
+        self.check = OutputCheck(self.constraint)
 
 
 class ConstraintPool:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._by_constraint: dict[Constraint, Shared] = {}
-        self._by_id: dict[int, Shared] = {}
+        self._by_constraint: dict[Constraint, SharedConstraint] = {}
+        self._by_id: dict[int, SharedConstraint] = {}
         self._next_id = 0
 
     def __len__(self) -> int:
@@ -36,23 +43,22 @@ class ConstraintPool:
     def num_users(self) -> int:
         return sum(shared.num_users for shared in self._by_id.values())
 
-    def acquire(self, constraint: Constraint) -> int:
-        """Its id in the engine, which learns of it with the first user."""
+    def acquire(self, constraint: Constraint) -> SharedConstraint:
+        """The one for all who use an equal one; the engine learns of it with the first."""
         shared = self._by_constraint.get(constraint)
         if shared is None:
-            shared = Shared(self._next_id, constraint)
+            shared = SharedConstraint(self._next_id, constraint)
             self._next_id += 1
             self._by_constraint[constraint] = self._by_id[shared.id] = shared
             self._outbox.ask(DefineConstraint(shared.id, constraint))
         shared.num_users += 1
-        return shared.id
+        return shared
 
-    def release(self, constraint_id: int) -> None:
-        shared = self._by_id[constraint_id]
+    def release(self, shared: SharedConstraint) -> None:
         shared.num_users -= 1
         if shared.num_users == 0:
-            del self._by_id[constraint_id], self._by_constraint[shared.constraint]
-            self._outbox.ask(DropConstraint(constraint_id))
+            del self._by_id[shared.id], self._by_constraint[shared.constraint]
+            self._outbox.ask(DropConstraint(shared.id))
 
     def define_all(self) -> None:
         """Tells an engine that has started anew."""

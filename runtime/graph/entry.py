@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from .branch import Branch
     from .cell import Cell
+    from .constraints import SharedConstraint
     from .content import Piece
     from .roles import Roles
 
@@ -37,6 +38,6 @@ class Entry:
     cell: Cell | None = None
     needs: tuple[Cell, ...] = ()
     text: str = ""
-    constraint: int | None = None
+    constraint: SharedConstraint | None = None
     children: tuple[Branch, ...] = ()
     shares: tuple[Share, ...] = ()

@@ -125,7 +125,7 @@ class Front:
         """Raises AssertionError where the books do not balance; for tests."""
         desk = self._desk
         desk.streams.check()
-        users = sum(len(connection.constraint_ids) for connection in self._connections.values())
+        users = sum(len(connection.constraints) for connection in self._connections.values())
         assert users == desk.constraints.num_users, "constraints without a connection"
         for connection in self._connections.values():
             for program in connection.programs.values():

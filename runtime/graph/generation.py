@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from furcate.protocol.message import TokenLogprob
     from furcate.protocol.stream import NodeDone
+    from furcate.runtime.constrain.check import OutputCheck
 
     from .cell import Cell
     from .program import Program
@@ -30,10 +31,18 @@ class Generation:
     """`value` is what the client waits for, `continuation` the text of sample 0; they are the same
     cell where there is one sample."""
 
-    def __init__(self, program: Program, value: Cell, continuation: Cell, n: int) -> None:
+    def __init__(
+        self,
+        program: Program,
+        value: Cell,
+        continuation: Cell,
+        n: int,
+        check: OutputCheck | None = None,
+    ) -> None:
         self.program = program
         self.value = value
         self.continuation = continuation
+        self.check = check
         self.samples = [Sample(self, index) for index in range(n)]
 
     def sample_done(self, sample: Sample) -> None:
@@ -98,7 +107,20 @@ class Sample:
         self.done = done
         rest = self._output.push(done.ids[self._output.num_ids :])
         self._tell(rest + self._output.finish())
-        self._generation.sample_done(self)
+        problem = self._problem(done)
+        if problem is None:
+            self._generation.sample_done(self)
+        else:
+            failure = Failure("validation", problem, self._generation.value.ordinal)
+            self._generation.sample_failed(self, failure)
+
+    def _problem(self, done: NodeDone) -> str | None:
+        """What is wrong with an output that its constraint calls complete: nothing, ever."""
+        check = self._generation.check
+        if check is None or done.finish not in ("eos", "constraint"):
+            return None
+        found = check.problem(self.text)
+        return None if found is None else f"{found}; the output is {self.text[:200]!r}"
 
     def fail(self, failure: Failure) -> None:
         if self.done is None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from furcate.protocol.graph import Node
 
+    from .constraints import SharedConstraint
     from .program import Program
 
 __all__ = ["Tables", "take_nodes"]
@@ -47,7 +48,7 @@ class Tables(Protocol):
     """What a connection has sent for all its programs."""
 
     segments: list[str]
-    constraint_ids: list[int]  # under which the engine knows them
+    constraints: list[SharedConstraint]
 
 
 def take_nodes(program: Program, tables: Tables, nodes: Sequence[Node]) -> None:
@@ -211,8 +212,8 @@ class _Intake:
             self._refuse(f"segment {text} is not in the table of {len(segments)}")
         return segments[text]
 
-    def _constraint(self, index: int) -> int:
-        known = self._tables.constraint_ids
+    def _constraint(self, index: int) -> SharedConstraint:
+        known = self._tables.constraints
         if index >= len(known):
             self._refuse(f"constraint {index} is not in the table of {len(known)}")
         return known[index]
@@ -225,7 +226,7 @@ class _Intake:
         cell: Cell | None = None,
         needs: tuple[Cell, ...] = (),
         text: str = "",
-        constraint: int | None = None,
+        constraint: SharedConstraint | None = None,
         children: tuple[Branch, ...] = (),
         shares: tuple[Share, ...] = (),
     ) -> None:

@@ -114,7 +114,8 @@ def _generate(branch: Branch, entry: Entry, node: Gen) -> None:
     program, sampling = branch.program, node.sampling
     stream = branch.outlet.settle(entry.ordinal)
     continuation = entry.cell if sampling.n == 1 else Cell(entry.ordinal, branch.id)
-    generation = Generation(program, entry.cell, continuation, sampling.n)
+    check = None if entry.constraint is None else entry.constraint.check
+    generation = Generation(program, entry.cell, continuation, sampling.n, check)
     messages = [_generate_message(branch, entry, node, index) for index in range(sampling.n)]
     before = Origin(stream, stream.num_nodes)
     for sample, message in zip(generation.samples[1:], messages[1:], strict=True):
@@ -145,7 +146,7 @@ def _generate_message(branch: Branch, entry: Entry, node: Gen, sample: int) -> G
         seed=_seed(branch, sampling.seed, sample),
         stops=tuple(stop.encode("utf-8", "surrogatepass") for stop in sampling.stop),
         stop_ids=tuple(sorted(stop_ids)),
-        constraint=entry.constraint,
+        constraint=None if entry.constraint is None else entry.constraint.id,
         report=branch.program.options.stream,
         site=node.site,
     )
