@@ -6,6 +6,7 @@ StreamEnded. Tells the batcher who has something to compute; knows nothing of ro
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from furcate.errors import ConstraintError
@@ -24,6 +25,7 @@ from furcate.protocol.stream import (
     Tokens,
 )
 
+from .constraints import Constraints
 from .generation import Generation, Outcome
 from .longest_match import LongestMatch
 from .stream import Stream
@@ -53,14 +55,14 @@ class Lifecycle:
     ) -> None:
         self.streams: dict[int, Stream] = {}
         self._batcher = batcher
-        self._constraints = constraints
+        self._constraints = Constraints(constraints)
         self._table = table
         self._max_context = max_context
         self._jump_forward = jump_forward
         self._emit = emit
         self._bytes = LongestMatch(table)
-        self._tickets: dict[int, Ticket] = {}  # by constraint id
-        self._compiling: list[Stream] = []
+        self._due: deque[Stream] = deque()  # streams to go on with; see `_advance`
+        self._is_advancing = False
         self._arrivals = 0
 
     # Requests ------------------------------------------------------------------------------------
@@ -75,9 +77,9 @@ class Lifecycle:
                 if stream_id in self.streams:
                     self.end(self.streams[stream_id], "cancelled", "the stream was cancelled")
             case DefineConstraint(id=key, constraint=constraint):
-                self._tickets[key] = self._constraints.request(constraint)
+                self._constraints.define(key, constraint)
             case DropConstraint(id=key):
-                self._tickets.pop(key, None)
+                self._constraints.drop(key)
 
     def _open(self, message: OpenStream) -> None:
         self._arrivals += 1
@@ -97,7 +99,6 @@ class Lifecycle:
     def _branch_off(self, child: Stream, parent: Stream, num_nodes: int) -> None:
         child.tokens = parent.tokens[: parent.ends[num_nodes]]
         child.ends.append(len(child.tokens))
-        self._release_children(child)
         self._advance(child)
 
     def _append(self, stream_id: int, nodes: tuple[Extend | Generate | Choose | End, ...]) -> None:
@@ -109,11 +110,20 @@ class Lifecycle:
     # Nodes ---------------------------------------------------------------------------------------
 
     def _advance(self, stream: Stream) -> None:
-        """Begins the next node, and runs those that need no forward. A call from inside itself, by
-        a node that is over as soon as it begins, leaves the rest to the outer call."""
-        if stream.advancing:
+        """Goes on with the stream's nodes, and with those of the streams that this lets go. A call
+        from inside itself leaves the work to the outer call: families may be thousands of forks
+        deep, and a stream may have thousands of nodes that are over as soon as they begin."""
+        self._due.append(stream)
+        if self._is_advancing:
             return
-        stream.advancing = True
+        self._is_advancing = True
+        while self._due:
+            self._run_nodes(self._due.popleft())
+        self._is_advancing = False
+
+    def _run_nodes(self, stream: Stream) -> None:
+        """Begins the next node, and runs those that need no forward."""
+        self._release_children(stream)
         while stream.id in self.streams and stream.has_node and not stream.is_busy:
             node = stream.nodes[stream.cursor]
             stream.node_counts = stream.counts.copy()
@@ -129,7 +139,6 @@ class Lifecycle:
                     self._begin_choice(stream, node)
                 case End():
                     self.end(stream, None, None)
-        stream.advancing = False
         if stream.id not in self.streams:
             return
         if stream.is_busy and stream.computed == len(stream.tokens):
@@ -160,8 +169,13 @@ class Lifecycle:
         budget = min(node.sampling.max_tokens, limit - len(stream.tokens))
         stream.generation = Generation(node, len(stream.tokens), budget, None)
         if node.constraint is not None:
-            self._compiling.append(stream)
-            self._poll_ticket(stream)
+            ticket = self._constraints.ticket(node.constraint)
+            if ticket is None:
+                self.end(stream, "usage", f"constraint {node.constraint!r} is not defined")
+            elif ticket.ready:
+                self._compiled(stream, ticket)
+            else:
+                self._constraints.wait(stream, ticket)
         if stream.needs_prompt_logprobs and stream.id in self.streams:
             self._batcher.recompute(stream)
 
@@ -199,31 +213,17 @@ class Lifecycle:
     @property
     def has_compiled(self) -> bool:
         """Whether a stream can go on because its constraint is ready."""
-        return any(self._ticket(stream).ready for stream in self._compiling)
+        return self._constraints.has_ready
 
     def poll_constraints(self) -> None:
-        for stream in tuple(self._compiling):
-            self._poll_ticket(stream)
-            if stream.id in self.streams and not stream.awaits_constraint:
-                self._advance(stream)
+        for stream, ticket in self._constraints.take_ready():
+            self._compiled(stream, ticket)
+            self._advance(stream)
 
-    def _ticket(self, stream: Stream) -> Ticket:
-        assert stream.generation is not None
-        assert stream.generation.node.constraint is not None
-        return self._tickets[stream.generation.node.constraint]
-
-    def _poll_ticket(self, stream: Stream) -> None:
-        """Gives the generation its matcher, or fails it, once the constraint is compiled."""
+    def _compiled(self, stream: Stream, ticket: Ticket) -> None:
+        """Gives the stream's generation its matcher, or fails it."""
         active = stream.generation
         assert active is not None
-        if active.node.constraint not in self._tickets:
-            self._compiling.remove(stream)
-            self.end(stream, "usage", f"constraint {active.node.constraint!r} is not defined")
-            return
-        ticket = self._ticket(stream)
-        if not ticket.ready:
-            return
-        self._compiling.remove(stream)
         if ticket.error is not None:
             pointer = ticket.error.pointer if isinstance(ticket.error, ConstraintError) else None
             self.end(stream, ticket.error.code, str(ticket.error), pointer)
@@ -369,19 +369,22 @@ class Lifecycle:
         self, stream: Stream, code: str | None, message: str | None, pointer: str | None = None
     ) -> None:
         """The one way out. Children that have not branched off yet go too. Callable twice."""
-        if self.streams.pop(stream.id, None) is None:
-            return
-        self._batcher.rest(stream)
-        if stream in self._compiling:
-            self._compiling.remove(stream)
-        self._emit(
-            StreamEnded(stream.id, stream.usage, code, max(0, stream.cursor), message, pointer)
-        )
-        for _, child in stream.children:
+        ending = deque([(stream, code, message, pointer)])
+        while ending:
+            stream, code, message, pointer = ending.popleft()
+            if self.streams.pop(stream.id, None) is None:
+                continue
+            self._batcher.rest(stream)
+            self._constraints.forget(stream)
+            self._emit(
+                StreamEnded(stream.id, stream.usage, code, max(0, stream.cursor), message, pointer)
+            )
             if code == "cancelled":
-                self.end(child, code, message)
+                fate = (code, message, None)
             else:
-                self.end(child, "upstream", f"the stream that it branches off failed: {message}")
-        stream.children.clear()
-        stream.generation = None
-        stream.choice = None
+                reason = f"the stream that it branches off failed: {message}"
+                fate = ("upstream", message if code == "upstream" else reason, None)
+            ending.extend((child, *fate) for _, child in stream.children)
+            stream.children.clear()
+            stream.generation = None
+            stream.choice = None

@@ -61,7 +61,6 @@ class Stream:
     covered: int = 0  # most positions that ever had KV, for honest accounting of reuse
     lease: Lease | None = None  # while it runs
     queued: bool = False  # while it waits to run
-    advancing: bool = False  # while its nodes are being gone through
     nodes: list[StreamNode] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     generation: Generation | None = None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.fakes.streams import engine, generate, idle_pages, run, said, text
 
 from furcate.protocol.constraint import Constraint
-from furcate.protocol.sampling import Sampling
 from furcate.protocol.stream import (
     Append,
     CancelStream,
@@ -17,22 +17,11 @@ from furcate.protocol.stream import (
     EngineHello,
     EngineReady,
     Extend,
-    Generate,
-    NodeDone,
     OpenStream,
-    StreamNode,
     Tokens,
 )
-from furcate.runtime.config import ScheduleConfig
-from furcate.runtime.testing import (
-    ContextModel,
-    ScriptedModel,
-    StepEngine,
-    make_scheduler,
-    reply_with,
-)
+from furcate.runtime.testing import ContextModel, ScriptedModel, reply_with
 
-END_ID = 258
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -43,69 +32,6 @@ SCHEMA = {
     "required": ["name", "kind", "count"],
     "additionalProperties": False,
 }
-
-
-def text(words: str) -> Extend:
-    return Extend(tuple(words.encode()))
-
-
-def generate(
-    max_tokens: int = 20,
-    *,
-    seed: int = 7,
-    temperature: float = 0.0,
-    stops: tuple[bytes, ...] = (),
-    constraint: int | None = None,
-    report: bool = False,
-    min_tokens: int = 0,
-    logprobs: int | None = None,
-    prompt_logprobs: int | None = None,
-) -> Generate:
-    sampling = Sampling(
-        max_tokens=max_tokens,
-        min_tokens=min_tokens,
-        temperature=temperature,
-        logprobs=logprobs,
-        prompt_logprobs=prompt_logprobs,
-    )
-    return Generate(sampling, seed, stops, (END_ID,), constraint, report)
-
-
-def engine(
-    model: ContextModel | ScriptedModel | None = None,
-    *,
-    num_pages: int = 256,
-    page_size: int = 16,
-    max_rows: int = 64,
-    budget_tokens: int = 512,
-    jump_forward: bool = True,
-) -> StepEngine:
-    config = ScheduleConfig(
-        max_rows=max_rows,
-        budget_tokens=budget_tokens,
-        jump_forward=jump_forward,
-        check_invariants=True,
-    )
-    model = model or ContextModel()
-    return StepEngine(
-        make_scheduler(model, num_pages=num_pages, page_size=page_size, config=config)
-    )
-
-
-def run(eng: StepEngine, *nodes: StreamNode, stream: int = 1) -> list[NodeDone]:
-    eng.send(OpenStream(stream, 0), Append(stream, (*nodes, End())))
-    eng.run()
-    return eng.done(stream)
-
-
-def said(done: NodeDone) -> str:
-    return bytes(i for i in done.ids if i < 256).decode()
-
-
-def idle_pages(eng: StepEngine) -> int:
-    stats = eng.scheduler.batcher.cache.stats()
-    assert stats.leases == 0
-    return stats.free_pages + stats.tree_unlocked_pages
 
 
 def test_the_engine_says_what_it_is() -> None:
