@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from furcate.errors import ConstraintError
 from furcate.protocol.stream import (
     Append,
@@ -168,6 +170,9 @@ class Lifecycle:
         limit = min(self._max_context, self._batcher.capacity_tokens)
         budget = min(node.sampling.max_tokens, limit - len(stream.tokens))
         stream.generation = Generation(node, len(stream.tokens), budget, None)
+        if (node.sampling.prompt_logprobs or 0) > stream.prompt_top:
+            stream.prompt_top = node.sampling.prompt_logprobs or 0
+            stream.prompt_logprobs.clear()  # those that are there have too few alternatives
         if node.constraint is not None:
             ticket = self._constraints.ticket(node.constraint)
             if ticket is None:
@@ -290,12 +295,14 @@ class Lifecycle:
 
     def _force(self, stream: Stream) -> None:
         """Takes the tokens that the constraint leaves no choice about, without sampling them: at
-        once, or one a step where jumping is off or their log-probabilities are wanted."""
+        once, or one a step where jumping is off or log-probabilities are wanted: theirs, or those
+        of a prompt that is not computed yet."""
         active = stream.generation
         if active is None or active.matcher is None or active.queue:
             return
         forced = active.matcher.forced_tokens(stream.tokens)
-        if not self._jump_forward or active.node.sampling.logprobs is not None:
+        needs_steps = active.node.sampling.logprobs is not None or stream.needs_prompt_logprobs
+        if needs_steps or not self._jump_forward:
             active.queue.extend(forced)
             return
         for token_id in forced:
@@ -330,9 +337,7 @@ class Lifecycle:
                 stream.counts.since(stream.node_counts, active.start),
                 outcome.matched,
                 None if wanted.logprobs is None else tuple(active.logprobs[: outcome.kept]),
-                None
-                if wanted.prompt_logprobs is None
-                else tuple(stream.prompt_logprobs[: active.start]),
+                _prompt_logprobs(stream, active.start, wanted.prompt_logprobs),
             )
         )
         self._node_ended(stream)
@@ -388,3 +393,13 @@ class Lifecycle:
             stream.children.clear()
             stream.generation = None
             stream.choice = None
+
+
+def _prompt_logprobs(
+    stream: Stream, count: int, num_top: int | None
+) -> tuple[RawLogprob, ...] | None:
+    """Of the first tokens, with as many alternatives as are wanted: there may be more."""
+    if num_top is None:
+        return None
+    known = stream.prompt_logprobs[:count]
+    return tuple(structs.replace(each, top=each.top[:num_top]) for each in known)

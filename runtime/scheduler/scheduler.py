@@ -238,10 +238,9 @@ def _scores(rows: Sequence[StreamRow]) -> Iterator[Score]:
     for row in rows:
         stream = row.stream
         if stream.needs_prompt_logprobs:
-            assert stream.generation is not None
-            num_top = stream.generation.node.sampling.prompt_logprobs or 0
             for at in _prompt_places(row):
-                yield Score(row.logit + at - 1 - row.begin, stream.tokens[at], num_top)
+                logit = row.logit + at - 1 - row.begin
+                yield Score(logit, stream.tokens[at], stream.prompt_top)
         for branches in (row.branches, row.unconditional):
             if branches is not None:
                 assert stream.choice is not None

@@ -67,6 +67,7 @@ class Stream:
     choice: Choose | None = None
     children: list[tuple[int, Stream]] = field(default_factory=list)  # not branched off yet
     prompt_logprobs: list[RawLogprob] = field(default_factory=list)  # of the first positions
+    prompt_top: int = 0  # alternatives that each of these has
     counts: Counts = field(default_factory=Counts)
     node_counts: Counts = field(default_factory=Counts)  # as the active node began
 

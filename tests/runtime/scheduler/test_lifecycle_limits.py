@@ -61,6 +61,7 @@ def test_a_long_chain_of_forks_fails_with_its_first_stream() -> None:
     assert {eng.ended[k].code for k in range(1, DEPTH)} == {"upstream"}
 
 
+@pytest.mark.slow
 def test_thousands_of_generations_that_are_forced_take_no_step_each() -> None:
     eng = engine(ContextModel(max_context=20_000), num_pages=1000, check_invariants=False)
     eng.send(DefineConstraint(1, Constraint(kind="regex", body="abc")))
