@@ -51,6 +51,7 @@ class Results:
         self.stream: list[StreamEvent] = []
         self.finished: Finished | None = None
         self.loss: FurcateError | None = None
+        self._silence: FurcateError | None = None  # why no answer will come, finished or not
         self.condition = threading.Condition()
         self._expected_at_end = 0
         self._wakers: set[Callable[[], None]] = set()
@@ -63,8 +64,9 @@ class Results:
         """Called by the recorder; a slot of a program that is already over fails at once."""
         with self.condition:
             self.slots.append(slot)
-            if self.loss is not None:
-                self._fail(slot, Failure(slot.label, slot.location, slot.branch, self.loss))
+            error = self.loss if self.loss is not None else self._silence
+            if error is not None:
+                self._fail(slot, Failure(slot.label, slot.location, slot.branch, error))
 
     def start_clock(self) -> None:
         if self._timeout_s is not None and self._deadline_s is None:
@@ -92,10 +94,13 @@ class Results:
             self._notify()
 
     def lose(self, error: FurcateError) -> None:
-        """Nothing will come any more: everything pending fails with that error."""
+        """Nothing will come any more: everything pending fails with that error. A program that has
+        finished stays as it ended; only what is asked about its text from then on fails."""
         with self.condition:
             if self.finished is None and self.loss is None:
                 self.loss = error
+            if self._silence is None:
+                self._silence = error
                 self._fail_pending(error, len(self.slots))
             self._notify()
 

@@ -242,7 +242,7 @@ class ProgramState:
 
     def cancel(self) -> None:
         """Ends the whole program; what is still to come fails with Cancelled."""
-        self._program.cancel(Cancelled("the program was cancelled by its own side"))
+        self._program.cancel(Cancelled("the program was cancelled by its state's cancel()"))
 
     def __repr__(self) -> str:
         return f"ProgramState({''.join(known_text(self._branch))})"

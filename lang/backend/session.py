@@ -166,7 +166,7 @@ class Session:
         with self._registry:
             if self._closed:
                 return
-        self._lose(BackendError("the backend was closed while the program ran"))
+        self._lose(BackendError("the backend was closed before this was read"))
         with self._registry:
             self._closed = True
         self._forgotten.put(None)

@@ -256,6 +256,30 @@ def test_closing_the_backend_ends_what_runs(by_hand):
         fc.function(lambda s: None).run(backend=backend)
 
 
+@pytest.mark.parametrize("how", ["closed", "lost"])
+def test_text_that_is_asked_for_after_the_backend_has_gone_raises(by_hand, how):
+    @fc.function
+    def program(s):
+        s += "hello " + fc.gen("a")
+
+    def answer(_, request):
+        if not isinstance(request, Graph):
+            return []
+        return [*by_hand.values(0, request.nodes), by_hand.finished(0)]
+
+    backend, channel = by_hand(answer)
+    state = program.run(backend=backend)
+    if how == "closed":
+        backend.close()
+    else:
+        channel.lose(EngineLost("the engine has gone"))
+    with pytest.raises(fc.ProgramError) as raised:
+        state.text()
+    assert isinstance(raised.value.cause, fc.BackendError)
+    assert (state["a"], state.ok) == ("x", True)
+    assert repr(state) == "ProgramState(hello x)"
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
