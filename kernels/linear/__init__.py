@@ -6,7 +6,8 @@ result  x @ weight.T with float32 sums, rounded once to the same dtype, [T, N]
 
 A row's result depends on that row and the weight alone, bit for bit. Matrix libraries pick their
 kernel, and so the order of a sum, by the number of rows; therefore rows are computed in tiles of
-exactly TILE_ROWS, the last one filled with zeros, and no other shape ever reaches the library.
+TILE_ROWS, the last one filled with zeros. A lower tile takes its place where the implementation has
+shown, for this weight on this machine, that every row has the same bits in it.
 
 Implementations, fastest first:
 `onednn`     the weight repacked once into oneDNN's blocked layout; 1.3 times the reference in

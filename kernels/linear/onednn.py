@@ -35,6 +35,7 @@ class OneDNNWeight(PackedWeight):
         with torch.inference_mode(False), torch.no_grad():
             plain = weight.detach().clone() if weight.is_inference() else weight.detach()
             self._packed = torch.ops.mkldnn._reorder_linear_weight(plain.contiguous(), TILE_ROWS)
+            self.try_lower_tiles()
 
     def multiply_tile(self, tile: Tensor) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(

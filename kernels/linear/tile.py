@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["TILE_ROWS", "PackedWeight"]
 
 TILE_ROWS = 32
+LOWER_TILES = (8, 16)
 
 
 class PackedWeight(ABC):
@@ -19,10 +22,27 @@ class PackedWeight(ABC):
     def __init__(self, weight: Tensor) -> None:
         self.out_features, self.in_features = weight.shape
         self.dtype = weight.dtype
+        self._heights: tuple[int, ...] = (TILE_ROWS,)  # of tiles with equal bits, ascending
 
     @abstractmethod
     def multiply_tile(self, tile: Tensor) -> Tensor:
-        """The product of exactly TILE_ROWS contiguous rows."""
+        """The product of one tile of contiguous rows, TILE_ROWS or one of LOWER_TILES."""
+
+    def try_lower_tiles(self) -> None:
+        """Admits the lower tiles that give every row the bits that it has in a full tile.
+
+        Whether they do is up to the library, the machine and the shape: they set the order of a
+        sum, the numbers do not. So it is tried, once for each weight, with numbers that show it.
+        """
+        numbers = torch.Generator().manual_seed(self.in_features)
+        rows = torch.randn((TILE_ROWS, self.in_features), generator=numbers).to(self.dtype)
+        whole = self.multiply_tile(rows)
+        equal = [
+            height
+            for height in LOWER_TILES
+            if torch.equal(torch.cat([self.multiply_tile(t) for t in rows.split(height)]), whole)
+        ]
+        self._heights = (*equal, TILE_ROWS)
 
     def multiply(self, x: Tensor) -> Tensor:
         """The product of any number of rows, tile by tile."""
@@ -41,6 +61,7 @@ class PackedWeight(ABC):
         return result
 
     def _multiply_part(self, x: Tensor) -> Tensor:
-        tile = x.new_zeros((TILE_ROWS, self.in_features))
+        height = next(height for height in self._heights if height >= x.shape[0])
+        tile = x.new_zeros((height, self.in_features))
         tile[: x.shape[0]] = x
         return self.multiply_tile(tile)[: x.shape[0]]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from furcate.kernels.linear import IMPLEMENTATIONS, TILE_ROWS, linear, pack
+from furcate.kernels.linear import IMPLEMENTATIONS, TILE_ROWS, PackedWeight, linear, pack
 from furcate.kernels.spec import Candidate, choose
 
 NAMES = [candidate.name for candidate in IMPLEMENTATIONS if candidate.is_available()]
@@ -107,3 +107,49 @@ def test_a_named_implementation_is_never_replaced() -> None:
         choose("op", candidates, "fast")
     with pytest.raises(ValueError, match="no implementation 'other'"):
         choose("op", candidates, "other")
+
+
+class OrderOfSums(PackedWeight):
+    """A library that adds in another order where a tile has fewer than `agrees_from` rows."""
+
+    def __init__(self, weight: torch.Tensor, agrees_from: int) -> None:
+        super().__init__(weight)
+        self.weight = weight
+        self.agrees_from = agrees_from
+        self.heights: list[int] = []
+        self.try_lower_tiles()
+        self.heights.clear()
+
+    def multiply_tile(self, tile: torch.Tensor) -> torch.Tensor:
+        self.heights.append(len(tile))
+        order = torch.arange(self.in_features)
+        if len(tile) < self.agrees_from:
+            order = order.flip(0)
+        products = tile[:, None, order] * self.weight[None, :, order]
+        return products.cumsum(-1)[..., -1]
+
+
+@pytest.mark.parametrize(
+    ("agrees_from", "rows", "heights"),
+    [
+        (8, 3, [8]),
+        (8, 9, [16]),
+        (8, 17, [32]),
+        (8, 40, [32, 8]),
+        (16, 3, [16]),
+        (32, 3, [32]),
+    ],
+)
+def test_a_lower_tile_is_used_only_where_it_changes_no_bit(
+    agrees_from: int, rows: int, heights: list[int]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn((5, 64), generator=generator)
+    packed = OrderOfSums(weight, agrees_from)
+    x = torch.randn((rows, 64), generator=generator)
+    result = packed.multiply(x)
+    assert packed.heights == heights
+    padded = torch.zeros((32 * (-(-rows // 32)), 64))
+    padded[:rows] = x
+    whole = torch.cat([packed.multiply_tile(tile) for tile in padded.split(32)])
+    assert torch.equal(result, whole[:rows])
