@@ -37,12 +37,13 @@ class PackedWeight(ABC):
         numbers = torch.Generator().manual_seed(self.in_features)
         rows = torch.randn((TILE_ROWS, self.in_features), generator=numbers).to(self.dtype)
         whole = self.multiply_tile(rows)
-        equal = [
-            height
-            for height in LOWER_TILES
-            if torch.equal(torch.cat([self.multiply_tile(t) for t in rows.split(height)]), whole)
-        ]
-        self._heights = (*equal, TILE_ROWS)
+
+        def agrees(height: int) -> bool:
+            starts = range(0, TILE_ROWS, height)
+            parts = [self.multiply_tile(rows[at : at + height]) for at in starts]
+            return torch.equal(torch.cat(parts), whole)
+
+        self._heights = (*filter(agrees, LOWER_TILES), TILE_ROWS)
 
     def multiply(self, x: Tensor) -> Tensor:
         """The product of any number of rows, tile by tile."""

@@ -122,11 +122,10 @@ class OrderOfSums(PackedWeight):
 
     def multiply_tile(self, tile: torch.Tensor) -> torch.Tensor:
         self.heights.append(len(tile))
-        order = torch.arange(self.in_features)
-        if len(tile) < self.agrees_from:
-            order = order.flip(0)
-        products = tile[:, None, order] * self.weight[None, :, order]
-        return products.cumsum(-1)[..., -1]
+        total = torch.zeros((len(tile), self.out_features))
+        for k in sorted(range(self.in_features), reverse=len(tile) < self.agrees_from):
+            total = total + tile[:, k, None] * self.weight[:, k]
+        return total
 
 
 @pytest.mark.parametrize(
