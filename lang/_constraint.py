@@ -40,6 +40,8 @@ def regex_constraint(pattern: str) -> Constraint:
     searched with."""
     if not isinstance(pattern, str):
         raise UsageError(f"regex must be a string, got {pattern!r}")
+    if not pattern:
+        raise ConstraintError("regex '' allows no text: leave it out for free text")
     spelling = _NAMED_GROUP.sub("(?P<", _UNICODE_CLASS.sub(r"\\w", pattern))
     try:
         with warnings.catch_warnings():

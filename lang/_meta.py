@@ -47,13 +47,13 @@ def scores_of(slot: Slot) -> Scores:
 
 
 def meta_info(slot: Slot) -> dict[str, object]:
-    """Of a settled value."""
+    """Of a value; one that is still being generated has no reason to have finished."""
     meta = slot.meta if slot.meta is not None else ValueMeta()
     info: dict[str, object] = {
         "prompt_tokens": meta.usage.prompt,
         "completion_tokens": meta.usage.completion,
         "cached_tokens": meta.usage.reused,
-        "finish_reason": _finish(meta),
+        "finish_reason": _finish(meta) if slot.meta is not None else None,
         "usage": meta.usage,
     }
     with_text = slot.report.with_text

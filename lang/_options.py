@@ -45,6 +45,7 @@ class Signature:
     an option of the same name."""
 
     def __init__(self, body: Callable[..., object]) -> None:
+        self._name = getattr(body, "__qualname__", "program")
         self._signature = inspect.signature(body)
         parameters = list(self._signature.parameters.values())
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -65,8 +66,11 @@ class Signature:
         return own, run_options(options)
 
     def check(self, args: tuple[object, ...], keywords: Mapping[str, object]) -> None:
-        """Raises TypeError that names what is missing or unknown."""
-        self._signature.bind(None, *args, **keywords)
+        """Raises TypeError that names the program and what is missing or unknown."""
+        try:
+            self._signature.bind(None, *args, **keywords)
+        except TypeError as error:
+            raise TypeError(f"{self._name}() {_after_a_name(str(error))}") from None
 
     def options(self, keywords: Mapping[str, object]) -> RunOptions:
         """Where the program's arguments come separately: every keyword is an option."""
@@ -103,6 +107,13 @@ def run_options(given: Mapping[str, object]) -> RunOptions:
         float(timeout) if timeout is not None else None,
         seed,
     )
+
+
+def _after_a_name(reason: str) -> str:
+    """The words of `Signature.bind`, which knows no name, as they go on after one."""
+    if reason.startswith("missing"):
+        return f"is {reason}"
+    return reason if reason.startswith("got") else f"got {reason}"
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

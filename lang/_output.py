@@ -18,6 +18,8 @@ from furcate.errors import ConstraintError, UsageError, ValidationFailed
 from ._constraint import alternation, dtype_constraint, json_constraint, regex_constraint
 
 if typing.TYPE_CHECKING:
+    import pydantic
+
     from furcate.protocol.constraint import Constraint
 
 __all__ = ["TEXT", "Output", "choice_output", "output_of"]
@@ -110,7 +112,7 @@ def _schema(as_type: object) -> dict[str, object]:
         return pydantic.TypeAdapter(cast("type[object]", as_type)).json_schema()
     except pydantic.errors.PydanticUserError as error:
         raise ConstraintError(
-            f"type {as_type!r} has no JSON schema: {error.message} (a pydantic model, a "
+            f"type {as_type!r} has no JSON schema: {_first_line(error)} (a pydantic model, a "
             f"dataclass, a TypedDict or a plain type has one)"
         ) from error
 
@@ -121,14 +123,31 @@ def _reader(as_type: object, *, json_text: bool) -> Callable[[str], object]:
     try:
         adapter: pydantic.TypeAdapter[object] = pydantic.TypeAdapter(cast("type[object]", as_type))
     except pydantic.errors.PydanticUserError as error:
-        raise ConstraintError(f"type {as_type!r} cannot be validated: {error.message}") from error
+        raise ConstraintError(
+            f"type {as_type!r} cannot be validated: {_first_line(error)}"
+        ) from error
 
     def read(text: str) -> object:
         try:
             return adapter.validate_json(text) if json_text else adapter.validate_python(text)
         except pydantic.ValidationError as error:
             raise ValidationFailed(
-                f"the output {text[:200]!r} does not fit {as_type!r}: {error}", text
+                f"the output {text[:200]!r} does not fit {as_type!r}: {_misfits(error)}", text
             ) from error
 
     return read
+
+
+def _first_line(error: pydantic.errors.PydanticUserError) -> str:
+    """The rest is for authors of types."""
+    return error.message.strip().partition("\n")[0]
+
+
+def _misfits(error: pydantic.ValidationError) -> str:
+    """In one line: which part, and what is wrong with it."""
+    told = []
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        place = ".".join(str(step) for step in detail["loc"])
+        told.append(f"{place}: {detail['msg']}" if place else detail["msg"])
+    more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
+    return "; ".join(told[:3]) + more

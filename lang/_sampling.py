@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from furcate.errors import UsageError
-from furcate.protocol.sampling import Sampling, check_sampling
+from furcate.protocol.sampling import MAX_LOGPROBS, Sampling, check_sampling
 
 __all__ = ["RUN_KEYWORDS", "Keywords", "Report", "collect", "resolve"]
 
@@ -136,7 +136,8 @@ def _check_alone(values: Keywords) -> None:
         fields["max_tokens"] = max(Sampling().max_tokens, least)
     check_sampling(Sampling(**fields))  # type: ignore[arg-type]  # each was checked by its name
     top = values.get("top_logprobs_num", 0)
-    check_sampling(Sampling(logprobs=top))  # type: ignore[arg-type]
+    if isinstance(top, int) and not 0 <= top <= MAX_LOGPROBS:
+        raise UsageError(f"top_logprobs_num must be from 0 to {MAX_LOGPROBS}, got {top!r}")
     start = values.get("logprob_start_len", -1)
     if isinstance(start, int) and start < -1:
         raise UsageError(f"logprob_start_len must be -1 (off) or a position, got {start!r}")

@@ -42,7 +42,11 @@ def test_arguments_are_passed_as_they_are(backend):
 
 @pytest.mark.parametrize(
     ("args", "keywords", "word"),
-    [((), {}, "question"), (("a", "b", "c"), {}, "argument"), (("a",), {"stile": 1}, "stile")],
+    [
+        ((), {}, r"asks\(\) is missing a required argument: 'question'"),
+        (("a", "b", "c"), {}, r"asks\(\) got too many positional arguments"),
+        (("a",), {"stile": 1}, r"asks\(\) got an unexpected keyword argument 'stile'"),
+    ],
 )
 def test_missing_and_unknown_arguments_are_type_errors_before_anything_runs(
     backend, args, keywords, word

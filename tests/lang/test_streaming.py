@@ -4,6 +4,7 @@ import threading
 import pytest
 
 import furcate as fc
+from furcate.protocol.graph import Gen
 from furcate.protocol.message import Delta, Graph, Value
 
 pytestmark = pytest.mark.timeout(10)
@@ -100,6 +101,28 @@ def test_async_iteration_with_meta_data(backend):
     pairs = asyncio.run(read())
     assert "".join(text for text, _ in pairs) == "alpha beta"
     assert pairs[-1][1]["finish_reason"] == {"type": "eos"}
+
+
+def test_meta_data_of_a_text_that_still_comes_names_no_reason_to_have_finished(by_hand):
+    def answer(_, request):
+        if not isinstance(request, Graph):
+            return []
+        (gen,) = (node for node in request.nodes if isinstance(node, Gen))
+        return [Delta(0, 0, gen.value, 0, "one ")]
+
+    @fc.function
+    def program(s):
+        s += fc.gen("x")
+
+    async def first_pair():
+        backend, _ = by_hand(answer)
+        state = await program.astart(backend=backend, stream=True)
+        async for pair in state.text_async_iter("x", return_meta_data=True):
+            state.cancel()
+            return pair
+
+    text, info = asyncio.run(first_pair())
+    assert (text, info["finish_reason"]) == ("one ", None)
 
 
 def test_an_async_program_is_started_as_a_task(backend):

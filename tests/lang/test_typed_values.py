@@ -113,6 +113,16 @@ def test_an_output_that_does_not_fit_is_validation_failed_with_the_text():
         typed.run(Ticket, backend=backend)
     assert isinstance(raised.value.cause, fc.ValidationFailed)
     assert raised.value.cause.value == '{"customer": 1}'
+    assert "customer: Input should be a valid string" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("as_type", [range, 3, list["Nobody"]])  # noqa: F821
+def test_a_type_without_a_schema_is_told_in_one_line(as_type):
+    with pytest.raises(fc.ConstraintError, match="has no JSON schema: ") as raised:
+        fc.gen("x", type=as_type)
+    assert repr(as_type) in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_reading_a_value_that_does_not_fit_raises_into_the_body():
