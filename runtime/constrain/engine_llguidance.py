@@ -30,6 +30,12 @@ _WHITESPACE: dict[str, dict[str, Any]] = {
     "bounded": {"whitespace_flexible": True, "whitespace_pattern": r"[ \n\r\t]?"},
     "free": {"whitespace_flexible": True},
 }
+# How the engine points into a regular expression, and what it puts before other messages.
+_MARKED = re.compile(
+    r"parse error:\n    (?P<spelling>.*)\n    (?P<before> *)(?P<marks>\^+)\nerror: (?P<reason>.*)"
+)
+_WRAPPING = re.compile(r'^invalid regex ".*" \(in regex\): ')
+_STOPS = {"NoExtension": "nothing can follow", "NoExtensionBias": "nothing can follow"}
 # Without "u" there is one spelling of a key and no lone surrogate.
 _ALLOWED_ESCAPES = '"\\bfnrt'
 
@@ -60,10 +66,7 @@ def compile_llguidance(recipe: Recipe, vocabulary: EngineVocabulary) -> Llguidan
         limits=llguidance.LLParserLimits(max_lexer_states=_MAX_LEXER_STATES, verbose_errors=False),
     )
     if matcher.is_error():
-        raise ConstraintError(
-            f"llguidance refuses the {recipe.kind}: "
-            f"{_reason(matcher.get_error(), has_our_position=recipe.kind != 'lark')}"
-        )
+        raise ConstraintError(_refusal(recipe, matcher.get_error()))
     return LlguidanceSource(matcher, source, vocabulary.vocab_size)
 
 
@@ -85,6 +88,23 @@ def _lark(recipe: Recipe) -> str:
             options["json_allowed_escapes"] = _ALLOWED_ESCAPES
         return f"{_NO_FORCING}start: %json {json.dumps({**schema, 'x-guidance': options})}"
     return f"{recipe.body}\n{_NO_FORCING}"  # last, so that line numbers in errors are the user's
+
+
+def _refusal(recipe: Recipe, message: str) -> str:
+    """What the engine says, in terms of what the user wrote: of a regex, where and why."""
+    if recipe.kind != "regex":
+        reason = _reason(message, has_our_position=recipe.kind != "lark")
+        return f"llguidance refuses the {recipe.kind}: {reason}"
+    pattern = recipe.body if len(recipe.body) <= 200 else recipe.body[:200] + "..."
+    said = f"the regex {pattern!r} cannot be enforced: "
+    marked = _MARKED.search(message)
+    if marked is None:
+        reason = _reason(message, has_our_position=True)
+        return said + re.sub(r" in regex /.*", "", _WRAPPING.sub("", reason))
+    spelling, before, marks, reason = marked.group("spelling", "before", "marks", "reason")
+    # Line breaks are spelt out for the engine and shift the places after them.
+    where = f"offset {len(before)}" if spelling == recipe.body else "the part"
+    return f"{said}{reason}, at {where}: {spelling[len(before) :][: len(marks)]!r}"
 
 
 def _reason(message: str, *, has_our_position: bool = False) -> str:
@@ -159,4 +179,5 @@ class LlguidanceCursor:
 
     def _check(self) -> None:
         if self.failure is None and self._matcher.is_error():
-            self.failure = f"llguidance: {_reason(self._matcher.get_error())}"
+            reason = _reason(self._matcher.get_error())
+            self.failure = f"llguidance: {_STOPS.get(reason, reason)}"

@@ -7,6 +7,7 @@ import pytest
 from furcate.errors import ConstraintError
 from furcate.protocol.constraint import Constraint
 from furcate.runtime.constrain.check import check_output
+from furcate.runtime.constrain.proof import ProofLimits, prove
 
 MATCHES = {
     "integer": (r"[-+]?[0-9]+[ \n]*", ["7", "-12", "+3 \n"], ["", "a", "1.5", "--1"]),
@@ -67,3 +68,31 @@ def test_an_error_shows_what_is_wrong_in_the_users_own_text(byte_bench, kind, bo
     assert "no_forcing" not in text
     assert "/project/" not in text
     assert "\n" not in text
+
+
+REFUSED = {
+    "look-ahead": (
+        r"(?=a)b",
+        "look-around, including look-ahead and look-behind, is not supported, at offset 0: '(?='",
+    ),
+    "back reference": (r"é(a)\1", "backreferences are not supported, at offset 4: '\\\\1'"),
+    "group left open": ("a(b", "unclosed group, at offset 1: '('"),
+    "after a line break": ("a\n(b", "unclosed group, at the part: '('"),
+    "word boundary": (r"\bfoo\b", "lookarounds not supported yet; WordUnicode"),
+}
+
+
+@pytest.mark.parametrize(("pattern", "reason"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_refused_regex_is_one_line_with_place_and_reason(byte_bench, pattern, reason):
+    with pytest.raises(ConstraintError) as caught:
+        byte_bench.grammar(Constraint(kind="regex", body=pattern))
+    assert str(caught.value) == f"the regex {pattern!r} cannot be enforced: {reason}"
+
+
+def test_a_regex_that_matches_nothing_is_refused_in_words(byte_bench):
+    with pytest.raises(ConstraintError, match=r"allows no text at all: .*nothing can follow"):
+        prove(
+            byte_bench.grammar(Constraint(kind="regex", body=r"[^\s\S]")),
+            byte_bench.toolkit.vocabulary.vocab_size,
+            ProofLimits(),
+        )
