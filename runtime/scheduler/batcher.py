@@ -12,28 +12,15 @@ from typing import TYPE_CHECKING
 
 from furcate.runtime.cache import KVCache, Lease, Pending
 
+from .branches import ChoiceBranches
 from .plan import StepPlan
-from .selection import Trie, build_trie
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .stream import Stream
 
-__all__ = ["Batcher", "Branches", "Step", "StreamRow"]
-
-
-@dataclass(slots=True)
-class Branches:
-    """The trie of a Choose in a step: a lease for each segment and where its logits begin. `root`
-    is the index of the logits that predict the first tokens; `context` the lease of an
-    unconditional one."""
-
-    trie: Trie
-    root: int
-    leases: list[Lease] = field(default_factory=list)
-    logits: list[int] = field(default_factory=list)
-    context: Lease | None = None
+__all__ = ["Batcher", "Step", "StreamRow"]
 
 
 @dataclass(slots=True)
@@ -46,8 +33,14 @@ class StreamRow:
     count: int
     logit: int
     num_logits: int
-    branches: Branches | None = None
-    unconditional: Branches | None = None
+    branches: ChoiceBranches | None = None
+    is_hopeless: bool = False  # its choices do not fit, though nobody else holds anything
+
+    @property
+    def is_short_of_room(self) -> bool:
+        """There were no pages for the stream's choices."""
+        at_choice = self.begin + self.count == len(self.stream.tokens)
+        return at_choice and self.stream.choice is not None and self.branches is None
 
 
 @dataclass(slots=True)
@@ -59,13 +52,19 @@ class Step:
 class Batcher:
     """Streams of higher priority first, then older ones. Decode rows go before prompt chunks, so
     that a long prompt delays nobody who is already talking. A stream is waiting or running exactly
-    while it has something to compute."""
+    while it has something to compute.
+
+    A path that was cut inside a page takes more pages than its length says. So a stream that cannot
+    go on though nobody else runs becomes the `sole` one: it starts anew in an empty cache, and
+    nobody else runs until its next tokens are computed. That no room is found then is final.
+    """
 
     def __init__(self, num_pages: int, page_size: int, max_rows: int, budget_tokens: int) -> None:
         self.cache = KVCache(num_pages, page_size)
         self.waiting: list[Stream] = []  # by order
         self.running: list[Stream] = []  # by admission; these hold leases
         self.retractions = 0
+        self._sole: Stream | None = None
         self._max_rows = max_rows
         self._budget_tokens = budget_tokens
 
@@ -147,21 +146,40 @@ class Batcher:
     def plan(self, step: int) -> Step:
         """The rows of forward `step`. Streams that can never run are left for `stuck`."""
         planned = Step(StepPlan(step, self._budget_tokens))
-        before = list(self.running)
-        chunks = [s for s in before if s.target - s.computed > 1 or s.choice is not None]
-        for stream in before:
-            if stream not in chunks:
-                self._schedule(stream, planned)
-        for stream in chunks:
+        if self._sole is None or not (self._sole.queued or self._sole.lease is not None):
+            self._sole = None
+            self._plan_running(planned)
+            self._plan_waiting(planned)
+        if self._sole is not None and not planned.rows:
+            self._plan_sole(self._sole, planned)
+        return planned
+
+    def _plan_running(self, planned: Step) -> None:
+        decoding: list[Stream] = []
+        chunks: list[Stream] = []
+        for stream in self.running:
+            is_chunk = stream.target - stream.computed > 1 or stream.choice is not None
+            (chunks if is_chunk else decoding).append(stream)
+        for stream in (*decoding, *chunks):
             self._schedule(stream, planned)
-        while self.waiting and planned.plan.budget_tokens > 0:
+
+    def _plan_waiting(self, planned: Step) -> None:
+        while self.waiting and self._sole is None and planned.plan.budget_tokens > 0:
             if len(self.running) >= self._max_rows or not self._admit(self.waiting[0], planned):
                 break
-        return planned
+
+    def _plan_sole(self, stream: Stream, planned: Step) -> None:
+        if stream.lease is not None:
+            self._schedule(stream, planned)
+            return
+        for other in tuple(self.running):
+            self._retract(other)
+        self.cache.evict(self.cache.pool.total)
+        self._admit(stream, planned)
 
     def stuck(self) -> Stream | None:
         """After a plan without rows: the stream that does not fit though it has all the memory."""
-        return next(iter((*self.running, *self.waiting)), None)
+        return self._sole or next(iter((*self.running, *self.waiting)), None)
 
     def _admit(self, stream: Stream, planned: Step) -> bool:
         step = planned.plan.step
@@ -180,9 +198,11 @@ class Batcher:
         copies = self.cache.extend(lease, max(stream.target, lease.length), step)
         if copies is None:
             self.cache.release(lease)
+            if not self.running:
+                self._sole = stream
             return False
         planned.plan.add_copies(copies)
-        self.waiting.pop(0)
+        self.waiting.remove(stream)
         stream.queued = False
         self.running.append(stream)
         self._hold(stream, lease)
@@ -236,6 +256,8 @@ class Batcher:
         if completes and stream.choice is not None:
             self._add_choices(row, planned)
         planned.rows.append(row)
+        if stream is self._sole and end == stream.target and not row.is_short_of_room:
+            self._sole = None
 
     def _match_again(self, stream: Stream, planned: Step) -> None:
         """Another stream may have computed, or be about to compute, what comes next here."""
@@ -262,6 +284,9 @@ class Batcher:
                 return True
             victim = self._victim(planned)
             if victim is None:
+                if len(self.running) == 1 and stream is not self._sole:
+                    self._sole = stream
+                    self._retract(stream)
                 return False
             self._retract(victim)
             if victim is stream:
@@ -289,79 +314,24 @@ class Batcher:
         choose, lease = stream.choice, stream.lease
         assert choose is not None
         assert lease is not None
-        trie = build_trie(choose.choices)
-        row.branches = self._branch(trie, lease, len(stream.tokens), row.logit, planned)
-        if row.branches is None or choose.method != "unconditional_likelihood_normalized":
-            return
-        context = self.cache.open((), limit=0)
-        assert not isinstance(context, Pending)
-        ids = choose.unconditional
-        if self.cache.extend(context, len(ids), planned.plan.step) is not None:
-            root = planned.plan.add_row(ids, 0, context.page_table(), 1)
-            row.unconditional = self._branch(trie, context, len(ids), root, planned)
-        if row.unconditional is None:
-            self.cache.release(context, planned.plan.step)
-            self.free(row.branches, planned.plan.step)
-            row.branches = None
-        else:
-            row.unconditional.context = context
+        plan = planned.plan
+        row.branches = ChoiceBranches.reserve(self.cache, plan, choose, lease, len(stream.tokens))
+        if row.branches is not None:
+            row.branches.add_rows(plan, choose, row.logit)
+        elif stream is self._sole:
+            row.is_hopeless = True
+        elif len(self.running) == 1:
+            self._sole = stream
 
-    def has_room_for_choices(self, stream: Stream) -> bool:
-        """Whether the stream's Choose would fit if it had the cache to itself."""
-        assert stream.choice is not None
-        cache = self.cache
-        whole = cache.pages_for(len(stream.tokens))
-        segments = build_trie(stream.choice.choices).segments
-        # A segment may begin inside a page, which it then has to itself.
-        branches = sum(cache.pages_for(len(s.ids) + cache.page_size - 1) for s in segments)
-        if stream.choice.unconditional:
-            branches = 2 * branches + cache.pages_for(len(stream.choice.unconditional))
-        return whole + branches <= cache.pool.total
-
-    def _branch(
-        self, trie: Trie, trunk: Lease, length: int, root: int, planned: Step
-    ) -> Branches | None:
-        branches = Branches(trie, root)
-        ends: list[int] = []
-        for segment in trie.segments:
-            parent = trunk if segment.parent < 0 else branches.leases[segment.parent]
-            begin = length if segment.parent < 0 else ends[segment.parent]
-            lease = self.cache.branch(parent)
-            branches.leases.append(lease)
-            ends.append(begin + len(segment.ids))
-            copies = self.cache.extend(lease, ends[-1], planned.plan.step)
-            if copies is None:
-                self.free(branches, planned.plan.step)
-                return None
-            planned.plan.add_copies(copies)
-        for segment, lease, end in zip(trie.segments, branches.leases, ends, strict=True):
-            count = len(segment.ids)
-            branches.logits.append(
-                planned.plan.add_row(segment.ids, end - count, lease.page_table(), count)
-            )
-        return branches
-
-    def adopt(self, stream: Stream, branches: Branches, winner: int, step: int) -> None:
+    def adopt(self, stream: Stream, branches: ChoiceBranches, winner: int, step: int) -> None:
         """The winner's computed tokens, which are in `stream.tokens` already, become the
-        stream's."""
-        segment, count = branches.trie.reached[winner]
-        if segment < 0:
-            return
+        stream's. The branches are no more."""
         assert stream.lease is not None
-        branch = branches.leases.pop(segment)
-        excess = len(branches.trie.segments[segment].ids) - count
-        length = branch.length - excess
-        self.cache.adopt(stream.lease, branch, step)
-        self.cache.truncate(stream.lease, length, step)
-        stream.computed = length
-        stream.covered = max(stream.covered, length)
-
-    def free(self, branches: Branches, step: int) -> None:
-        for lease in branches.leases:
-            self.cache.release(lease, step)
-        if branches.context is not None:
-            self.cache.release(branches.context, step)
-        branches.leases.clear()
+        length = branches.conditional.adopt(self.cache, stream.lease, winner, step)
+        if length is not None:
+            stream.computed = length
+            stream.covered = max(stream.covered, length)
+        branches.free(self.cache, step)
 
     # Afterwards ----------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from furcate.runtime.engine.executor import Draw, Score
 from furcate.runtime.sample.batch import SampleRow
 from furcate.runtime.sample.rng import uniform
 
-from .batcher import Batcher, Branches, Step, StreamRow
+from .batcher import Batcher, Step, StreamRow
 from .lifecycle import Lifecycle
 from .selection import decide
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from furcate.runtime.engine.executor import Executor, StepResult
     from furcate.runtime.sample.batch import Alternatives, Sampled
 
+    from .branches import Branches
     from .stream import Stream
 
 __all__ = ["Scheduler"]
@@ -162,7 +163,7 @@ class Scheduler:
             if row.branches is not None:
                 self._decide(row, scores, step.plan.step)
             elif stream.choice is not None:
-                self._retry_choice(stream)
+                self._retry_choice(row)
             elif stream.id in drawn:
                 sampled = drawn[stream.id]
                 self.lifecycle.drawn(stream, sampled.token_id, _raw(sampled))
@@ -171,43 +172,38 @@ class Scheduler:
             elif stream.computed >= stream.target:
                 self.batcher.rest(stream)  # until its constraint is compiled
 
-    def _retry_choice(self, stream: Stream) -> None:
+    def _retry_choice(self, row: StreamRow) -> None:
         """A chunk before the choices, or there was no room for them in this step."""
-        if stream.computed < len(stream.tokens):
-            return
-        if self.batcher.has_room_for_choices(stream):
-            self.batcher.recompute(stream)
-        else:
-            self.lifecycle.end(stream, "capacity", self._too_small("the choices"))
+        if row.is_hopeless:
+            self.lifecycle.end(row.stream, "capacity", self._too_small("the choices"))
+        elif row.is_short_of_room:
+            self.batcher.recompute(row.stream)
 
     def _decide(self, row: StreamRow, scores: Iterator[Alternatives], step: int) -> None:
         stream, branches = row.stream, row.branches
         assert branches is not None
         assert stream.choice is not None
-        logprobs = _take_scores(branches, scores)
-        stream.counts.computed += branches.trie.num_tokens
-        unconditional = None
-        if row.unconditional is not None:
-            unconditional = _take_scores(row.unconditional, scores)
-            stream.counts.computed += branches.trie.num_tokens + len(stream.choice.unconditional)
         node = stream.choice
+        num_tokens = branches.conditional.trie.num_tokens
+        logprobs = _take_scores(branches.conditional, scores)
+        stream.counts.computed += num_tokens
+        unconditional = None
+        if branches.unconditional is not None:
+            unconditional = _take_scores(branches.unconditional, scores)
+            stream.counts.computed += num_tokens + len(node.unconditional)
         result = decide(
             node.method, logprobs, unconditional, node.temperature, uniform(node.seed, 0)
         )
         self.lifecycle.chosen(stream, result)
         self.batcher.adopt(stream, branches, result.winner, step)
-        self.batcher.free(branches, step)
-        if row.unconditional is not None:
-            self.batcher.free(row.unconditional, step)
         self.lifecycle.chose(stream)
 
     def _fail_step(self, step: Step, error: Exception) -> None:
         """Costs the streams of the step, and those that rely on what it should have computed."""
         lost = self.batcher.cache.drop_pending(step.plan.step)
         for row in step.rows:
-            for branches in (row.branches, row.unconditional):
-                if branches is not None:
-                    self.batcher.free(branches, step.plan.step)
+            if row.branches is not None:
+                row.branches.free(self.batcher.cache, step.plan.step)
         inside = {row.stream.id for row in step.rows}
         for stream in tuple(self.batcher.running):
             if stream.id in inside or stream.lease in lost:
@@ -241,10 +237,11 @@ def _scores(rows: Sequence[StreamRow]) -> Iterator[Score]:
             for at in _prompt_places(row):
                 logit = row.logit + at - 1 - row.begin
                 yield Score(logit, stream.tokens[at], stream.prompt_top)
-        for branches in (row.branches, row.unconditional):
-            if branches is not None:
-                assert stream.choice is not None
-                yield from _choice_scores(branches, stream.choice.choices)
+        if row.branches is not None:
+            assert stream.choice is not None
+            for branches in (row.branches.conditional, row.branches.unconditional):
+                if branches is not None:
+                    yield from _choice_scores(branches, stream.choice.choices)
 
 
 def _prompt_places(row: StreamRow) -> range:

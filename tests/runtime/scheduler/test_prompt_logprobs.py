@@ -23,7 +23,7 @@ def prompt_scores(words: str, num_top: int = 0) -> tuple[RawLogprob, ...]:
 
 @pytest.mark.parametrize("jump_forward", [True, False])
 def test_a_prompt_before_a_forced_output_has_its_log_probabilities(jump_forward: bool) -> None:
-    eng = engine(jump_forward=jump_forward, budget_tokens=8)
+    eng = engine(ContextModel(end_ids=()), jump_forward=jump_forward, budget_tokens=8)
     eng.send(DefineConstraint(1, Constraint(kind="regex", body="abc")))
     (done,) = run(eng, text(WORDS), generate(constraint=1, prompt_logprobs=0))
     assert bytes(done.ids) == b"abc"

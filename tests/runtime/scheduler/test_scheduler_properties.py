@@ -157,15 +157,21 @@ CONFIGS = st.tuples(
 )
 
 
+def room_for_choices(page_size: int) -> int:
+    """Pages for the tries of CHOICES behind a text that ends inside a page: each of the parts "n",
+    "o", "ye", "s" and "terda" may begin inside one."""
+    return sum(-(-(count + page_size - 1) // page_size) for count in (1, 1, 2, 1, 5))
+
+
 def check(
     plan: Plan, config: tuple[int, int, int, int], data: st.DataObject, cancelled: set[int]
 ) -> None:
     page_size, spare, max_rows, budget = config
-    room_for_choices = 12
-    num_pages = (plan.longest + spare) // page_size + room_for_choices
+    num_pages = -(-(plan.longest + spare) // page_size) + room_for_choices(page_size)
+    model = ContextModel()
     engine = StepEngine(
         make_scheduler(
-            ContextModel(),
+            model,
             page_size=page_size,
             num_pages=num_pages,
             config=ScheduleConfig(max_rows=max_rows, budget_tokens=budget, check_invariants=True),
@@ -183,6 +189,7 @@ def check(
     assert stats.leases == 0
     assert stats.private_pages == 0
     assert sorted(engine.ended) == list(range(len(plan.nodes)))
+    assert model.num_tokens == sum(end.usage.computed for end in engine.ended.values())
     for stream in range(len(plan.nodes)):
         code = engine.ended[stream].code
         if code is None:
