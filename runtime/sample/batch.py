@@ -46,8 +46,9 @@ class Alternatives(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """One drawn token. `token_id` is None where the mask and the banned ids leave nothing to
-    draw."""
+    """One drawn token. `token_id` is None where the mask and the banned ids leave nothing to draw,
+    and where the model's logits `are_broken`: their largest is not a finite number."""
 
     token_id: int | None
     logprobs: Alternatives | None
+    are_broken: bool = False

@@ -40,7 +40,7 @@ class Sampler:
         """One token for each row of `logits`, float32 [L, vocab_size], which is left as it is.
 
         The token is None where nothing may be drawn, and where the largest logit is not a finite
-        number.
+        number; `are_broken` tells the second from the first.
         """
         if logits.shape[0] != len(rows):
             raise ValueError(f"there are {logits.shape[0]} rows of logits for {len(rows)} rows")
@@ -144,4 +144,7 @@ def _with_logprobs(
     if queries:
         answers = log_probs(logits, queries)
         found = {n: answer for (n, _, _), answer in zip(queries, answers, strict=True)}
-    return [Sampled(token, found.get(n)) for n, token in enumerate(tokens)]
+    return [
+        Sampled(token, found.get(n), token is None and not bool(logits[n].amax().isfinite()))
+        for n, token in enumerate(tokens)
+    ]

@@ -5,6 +5,7 @@ One thread calls it. Front and tests talk to it with the messages of protocol.st
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from furcate.runtime.engine.executor import Executor, StepResult
     from furcate.runtime.sample.batch import Alternatives, Sampled
 
-    from .branches import Branches
+    from .branches import Branches, ChoiceBranches
     from .stream import Stream
 
 __all__ = ["Scheduler"]
@@ -158,19 +159,28 @@ class Scheduler:
             stream.computed = row.begin + row.count
             stream.covered = max(stream.covered, stream.computed)
             stream.counts.computed += row.count
-            if stream.needs_prompt_logprobs:
-                _note_prompt_logprobs(row, scores)
-            if row.branches is not None:
-                self._decide(row, scores, step.plan.step)
+            if stream.needs_prompt_logprobs and not _note_prompt_logprobs(row, scores):
+                self._refuse_logits(stream)
+            elif row.branches is not None:
+                self._decide(row, row.branches, scores, step.plan.step)
             elif stream.choice is not None:
                 self._retry_choice(row)
             elif stream.id in drawn:
-                sampled = drawn[stream.id]
-                self.lifecycle.drawn(stream, sampled.token_id, _raw(sampled))
+                self._drawn(stream, drawn[stream.id])
             elif stream.computed == len(stream.tokens) and not stream.awaits_constraint:
                 self.lifecycle.prefilled(stream)
             elif stream.computed >= stream.target:
                 self.batcher.rest(stream)  # until its constraint is compiled
+
+    def _drawn(self, stream: Stream, sampled: Sampled) -> None:
+        if sampled.are_broken:
+            self._refuse_logits(stream)
+        else:
+            self.lifecycle.drawn(stream, sampled.token_id, _raw(sampled))
+
+    def _refuse_logits(self, stream: Stream) -> None:
+        reason = "the model's logits are not numbers; its weights or its kernels are at fault"
+        self.lifecycle.end(stream, "backend", reason)
 
     def _retry_choice(self, row: StreamRow) -> None:
         """A chunk before the choices, or there was no room for them in this step."""
@@ -179,11 +189,11 @@ class Scheduler:
         elif row.is_short_of_room:
             self.batcher.recompute(row.stream)
 
-    def _decide(self, row: StreamRow, scores: Iterator[Alternatives], step: int) -> None:
-        stream, branches = row.stream, row.branches
-        assert branches is not None
-        assert stream.choice is not None
-        node = stream.choice
+    def _decide(
+        self, row: StreamRow, branches: ChoiceBranches, scores: Iterator[Alternatives], step: int
+    ) -> None:
+        stream, node = row.stream, row.stream.choice
+        assert node is not None
         num_tokens = branches.conditional.trie.num_tokens
         logprobs = _take_scores(branches.conditional, scores)
         stream.counts.computed += num_tokens
@@ -191,6 +201,10 @@ class Scheduler:
         if branches.unconditional is not None:
             unconditional = _take_scores(branches.unconditional, scores)
             stream.counts.computed += num_tokens + len(node.unconditional)
+        if any(math.isnan(each) for line in (*logprobs, *(unconditional or ())) for each in line):
+            branches.free(self.batcher.cache, step)
+            self._refuse_logits(stream)
+            return
         result = decide(
             node.method, logprobs, unconditional, node.temperature, uniform(node.seed, 0)
         )
@@ -252,13 +266,16 @@ def _prompt_places(row: StreamRow) -> range:
     return range(max(known, row.begin + 1), min(row.begin + row.count + 1, active.start))
 
 
-def _note_prompt_logprobs(row: StreamRow, scores: Iterator[Alternatives]) -> None:
+def _note_prompt_logprobs(row: StreamRow, scores: Iterator[Alternatives]) -> bool:
+    """False if one of them is not a number."""
     stream = row.stream
     places = _prompt_places(row)
     if not stream.prompt_logprobs:
         stream.prompt_logprobs.append(RawLogprob(None, stream.tokens[0]))
     for at in places:
         stream.prompt_logprobs.append(_raw_logprob(next(scores), stream.tokens[at]))
+    found = stream.prompt_logprobs[places.start :]
+    return not any(each.logprob is not None and math.isnan(each.logprob) for each in found)
 
 
 def _choice_scores(branches: Branches, choices: Sequence[tuple[int, ...]]) -> Iterator[Score]:
