@@ -25,9 +25,12 @@ from .seeds import generation_seed
 from .stream import Origin
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .branch import Branch
     from .entry import Entry
     from .program import Program
+    from .setting import Setting
 
 __all__ = ["interpret"]
 
@@ -87,13 +90,18 @@ def _add_written(branch: Branch, piece: str | Exact) -> None:
 
 def _add_ids(branch: Branch, ids: tuple[int, ...]) -> None:
     setting = branch.program.setting
+    _check_ids(ids, setting)
+    if ids:
+        _add_written(branch, Exact(ids, spell_all(setting.codec, ids)))
+
+
+def _check_ids(ids: Iterable[int], setting: Setting, what: str = "") -> None:
     for token_id in ids:
         if token_id >= setting.ready.vocab_size:
             raise UsageError(
-                f"{token_id!r} is no token id: the model has {setting.ready.vocab_size}"
+                f"{what}{token_id!r} is no token id: the model has {setting.ready.vocab_size}, "
+                "counted from 0"
             )
-    if ids:
-        _add_written(branch, Exact(ids, spell_all(setting.codec, ids)))
 
 
 def _change_role(branch: Branch, node: Role) -> None:
@@ -112,6 +120,8 @@ def _generate(branch: Branch, entry: Entry, node: Gen) -> None:
     assert entry.cell is not None
     check_sampling(node.sampling)
     program, sampling = branch.program, node.sampling
+    _check_ids(sampling.stop_token_ids, program.setting, "stop_token_ids: ")
+    _check_ids(sampling.logit_bias, program.setting, "logit_bias: ")
     stream = branch.outlet.settle(entry.ordinal)
     continuation = entry.cell if sampling.n == 1 else Cell(entry.ordinal, branch.id)
     check = None if entry.constraint is None else entry.constraint.check

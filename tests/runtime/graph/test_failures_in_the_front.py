@@ -156,6 +156,8 @@ def test_a_fill_of_a_failed_value_fails_its_branch_and_names_the_cause() -> None
         (gen(9, temperature=-1.0), "usage", "temperature"),
         (gen(9, n=17), "usage", "n must be"),
         (gen(9, stop=("",)), "usage", "stop string"),
+        (gen(9, stop_token_ids=(10**6,)), "usage", "stop_token_ids: 1000000 is no token id"),
+        (gen(9, logit_bias={10**6: 1.0}), "usage", "logit_bias: 1000000 is no token id"),
         (Select(0, 9, 1, ()), "usage", "choices"),
         (Select(0, 9, 1, ("a", "")), "usage", "empty"),
         (Select(0, 9, 1, ("a", "a")), "usage", "same tokens"),
