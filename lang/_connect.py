@@ -3,6 +3,8 @@ they are called, so that `import furcate` stays light."""
 
 from __future__ import annotations
 
+from furcate.errors import UsageError
+
 from .backend.session import Session
 
 __all__ = ["Engine", "connect"]
@@ -15,6 +17,11 @@ def connect(address: str) -> Session:
     """
     from .backend.zmq import ZmqChannel
 
+    if not isinstance(address, str):
+        raise UsageError(
+            f"an address is a string such as 'ipc:///folder/serve.sock', as `furcate serve` "
+            f"prints it, got {address!r}"
+        )
     return Session(ZmqChannel(address))
 
 

@@ -206,3 +206,10 @@ def test_failures_after_a_split_text_still_name_their_line():
     line = program._body.__code__.co_firstlineno + 3
     assert [state.ok for state in states] == [True, False, True]
     assert states[1].error().location == f"{__file__}:{line}"
+
+
+@pytest.mark.parametrize("address", [None, 5, b"ipc:///x"])
+def test_an_address_that_is_no_string_is_named(address):
+    with pytest.raises(fc.UsageError, match="an address is a string") as raised:
+        fc.connect(address)
+    assert repr(address) in str(raised.value)
