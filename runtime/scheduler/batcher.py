@@ -146,8 +146,9 @@ class Batcher:
     def plan(self, step: int) -> Step:
         """The rows of forward `step`. Streams that can never run are left for `stuck`."""
         planned = Step(StepPlan(step, self._budget_tokens))
-        if self._sole is None or not (self._sole.queued or self._sole.lease is not None):
+        if self._sole is not None and not self._sole.is_scheduled:
             self._sole = None
+        if self._sole is None:
             self._plan_running(planned)
             self._plan_waiting(planned)
         if self._sole is not None and not planned.rows:
@@ -179,7 +180,10 @@ class Batcher:
 
     def stuck(self) -> Stream | None:
         """After a plan without rows: the stream that does not fit though it has all the memory."""
-        return self._sole or next(iter((*self.running, *self.waiting)), None)
+        sole = self._sole
+        if sole is not None and sole.is_scheduled:
+            return sole
+        return next(iter((*self.running, *self.waiting)), None)
 
     def _admit(self, stream: Stream, planned: Step) -> bool:
         step = planned.plan.step

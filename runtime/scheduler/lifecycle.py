@@ -268,15 +268,14 @@ class Lifecycle:
         self._finish(stream, active, Outcome("length", 0))
 
     def _nothing_allowed(self, stream: Stream, active: Generation) -> None:
-        if active.matcher is not None and active.matcher.is_accepting:
+        matcher = active.matcher
+        failure = None if matcher is None else matcher.failure
+        if matcher is not None and matcher.is_accepting and failure is None:
             self._finish(stream, active, Outcome("constraint", len(active.ids)))
-        else:
-            text = bytes(active.stops.text[-60:]).decode("utf-8", "replace")
-            self.end(
-                stream,
-                "grammar_dead_end",
-                f"no token may follow {text!r}: the constraint cannot be completed from here",
-            )
+            return
+        text = bytes(active.stops.text[-60:]).decode("utf-8", "replace")
+        reason = failure or "the constraint cannot be completed from here"
+        self.end(stream, "grammar_dead_end", f"no token may follow {text!r}: {reason}")
 
     def _take(self, stream: Stream, token_id: int, logprob: RawLogprob | None) -> bool:
         """Adds a token to the generation; True if that ended it."""

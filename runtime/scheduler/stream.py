@@ -85,6 +85,11 @@ class Stream:
         return 0 <= self.cursor < len(self.nodes)
 
     @property
+    def is_scheduled(self) -> bool:
+        """It runs or waits to run."""
+        return self.queued or self.lease is not None
+
+    @property
     def is_busy(self) -> bool:
         """A node is active that needs forwards."""
         return self.generation is not None or self.choice is not None

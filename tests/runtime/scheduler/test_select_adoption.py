@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from tests.fakes.streams import engine, generate, idle_pages, run, text
 
@@ -12,6 +11,7 @@ from furcate.protocol.stream import Append, Choose, End, Extend, OpenStream
 from furcate.runtime.testing import ContextModel
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 PROMPT = "is it? "
