@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from furcate.errors import EngineLost
+from furcate.errors import EngineLost, UsageError
 from furcate.protocol.codec import decode_requests, encode
 from furcate.protocol.message import (
     PROTOCOL_VERSION,
@@ -121,7 +121,12 @@ def _reply(replies: Replies) -> Reply:
         return lambda call: 0 if call.choices is not None else text
     if callable(replies):
         return replies
-    left = list(replies)
+    left = list(replies) if isinstance(replies, Sequence) else [replies]
+    if not all(isinstance(text, str) for text in left):
+        raise UsageError(
+            f"the replies of a Mock are a string, a list of strings or a function of a MockCall, "
+            f"got {replies!r}"
+        )
 
     def next_reply(call: MockCall) -> str | int:
         if call.choices is not None:

@@ -178,7 +178,12 @@ class ZmqChannel:
             return
         while self._receive_one():  # its last words
             pass
-        self._lose(EngineLost(f"the server at {self.address!r} has ended the connection"))
+        self._lose(
+            EngineLost(
+                f"the server at {self.address!r} has ended the connection: "
+                "run again when `furcate serve` is up"
+            )
+        )
 
     def _failed(self, error: BaseException) -> None:
         """A bug, here or in whoever the events are delivered to: nothing may wait for ever."""

@@ -59,7 +59,9 @@ class EngineProcess:
         await asyncio.wait([self._reading], timeout=REPORT_GRACE_S)
         if self._report is not None:
             return from_wire(self._report.code, self._report.message)
-        return BackendError(f"the engine process has ended: {_words_for(status)}")
+        return BackendError(
+            f"the engine process has ended: {_words_for(status)}; start `furcate serve` again"
+        )
 
     async def stop(self) -> None:
         """Ends the process, gently first. Callable twice."""

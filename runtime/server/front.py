@@ -48,7 +48,7 @@ T = TypeVar("T")
 SOCKET_NAME = "serve.sock"
 LAST_WORDS_MS = 500  # for clients to be told before the sockets go
 LAST_WORDS_S = 0.5  # for a process that ended to be told from a connection that did
-STOPPED = "the server has been stopped"
+STOPPED = "the server has been stopped: run again when `furcate serve` is up"
 
 
 def serve(config: Config, announce: Announce) -> None:

@@ -249,7 +249,10 @@ def test_a_killed_engine_ends_every_run_with_a_retryable_error(start) -> None:
         assert outcome.cause.retryable
     assert server.process.wait(PROMISE_S) == 1
     _, printed = server.process.communicate()
-    assert printed == "furcate: error: the engine process has ended: killed by SIGKILL\n"
+    assert printed == (
+        "furcate: error: the engine process has ended: killed by SIGKILL; "
+        "start `furcate serve` again\n"
+    )
     assert server.files == []
     with pytest.raises(ProgramError) as later:
         endless.run(backend=wire)

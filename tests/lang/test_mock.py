@@ -91,3 +91,10 @@ def test_a_closed_mock_runs_nothing():
     backend.close()
     with pytest.raises(fc.UsageError, match="closed"):
         twice.run(backend=backend)
+
+
+@pytest.mark.parametrize("replies", [5, None, ["a", 1]])
+def test_replies_that_are_no_texts_are_refused_at_once(replies):
+    with pytest.raises(fc.UsageError, match="a list of strings") as raised:
+        fc.Mock(replies)
+    assert repr(replies) in str(raised.value)
