@@ -36,6 +36,8 @@ from ._state import ProgramState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from furcate.protocol.constraint import Constraint
+
     from ._recording import Recorded
     from ._sampling import Keywords
     from ._slot import Slot
@@ -123,7 +125,8 @@ def _describe(recorded: Recorded) -> str:
         case Fill(_, value):
             return f"{where}fill value {value}"
         case Gen(_, value, _, sampling):
-            return f"{where}value {value} = {label} {_settings(sampling)}".rstrip()
+            shape = _shape(recorded.constraint)
+            return f"{where}value {value} = {label} {_settings(sampling)}{shape}".rstrip()
         case Select(_, value, _, choices, method):
             return f"{where}value {value} = {label} {list(choices)!r} by {method}"
         case Fork(_, children):
@@ -150,6 +153,13 @@ def _settings(sampling: Sampling) -> str:
     changed = {name: getattr(sampling, name) for name in names}
     changed = {key: value for key, value in changed.items() if value != getattr(default, key)}
     return " ".join(f"{key}={value!r}" for key, value in ({"max_tokens": 128} | changed).items())
+
+
+def _shape(constraint: Constraint | None) -> str:
+    if constraint is None:
+        return ""
+    body = constraint.body
+    return f" {constraint.kind}={body if len(body) <= _TEXT_CHARS else body[:_TEXT_CHARS] + '...'}"
 
 
 def _placeholder(slot: Slot) -> str | int | list[str]:

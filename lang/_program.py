@@ -7,6 +7,7 @@ here; neither is what carries it (a Sink).
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from ._sampling import Keywords
 
 __all__ = ["Program", "Sink", "program_error"]
+
+# How the runtime, which knows numbers only, names the node at the root of an upstream failure.
+_NEEDED = re.compile(r"^needs node (\d+): [a-z_]+: ")
 
 _FLUSH_NODES = 64
 _FLUSH_CHARS = 32_768
@@ -151,8 +155,13 @@ class Program:
 
     def _failure_of(self, event: Failed) -> Failure:
         label, location = self.recording.source(event.node)
-        error = from_wire(event.code, event.message, event.pointer)
+        message = _NEEDED.sub(self._needed, event.message, count=1)
+        error = from_wire(event.code, message, event.pointer)
         return Failure(label, location, event.branch, error)
+
+    def _needed(self, found: re.Match[str]) -> str:
+        label, location = self.recording.source(int(found.group(1)))
+        return f"it needs {label} at {location}, which failed: "
 
     def value(self, slot: Slot) -> object:
         """Forces: sends, waits, and gives the value; ProgramError where there is none."""

@@ -92,3 +92,16 @@ def test_explain_needs_no_backend_and_takes_run_keywords():
     assert "temperature=0.5" in straight.explain("q", temperature=0.5)
     with pytest.raises(TypeError):
         straight.explain()
+
+
+def test_it_shows_what_shapes_an_output():
+    @fc.function
+    def program(s):
+        s += fc.gen("a", regex="[a-z]+") + fc.gen("b", type=int)
+        s += fc.gen("c", json_schema={"type": "string", "maxLength": 5, "description": "d" * 90})
+
+    shown = program.explain()
+    assert "gen 'a' max_tokens=128 regex=[a-z]+\n" in shown
+    assert """gen 'b' max_tokens=128 json_schema={"type":"integer"}\n""" in shown
+    assert """json_schema={"type":"string","maxLength":5,"description":"ddd""" in shown
+    assert "ddd...\n" in shown

@@ -8,6 +8,7 @@ import pytest
 
 import furcate as fc
 from furcate.errors import EngineLost
+from furcate.protocol.graph import Gen
 from furcate.protocol.message import Failed, Graph, Value
 
 pytestmark = pytest.mark.timeout(10)
@@ -71,6 +72,31 @@ def test_a_body_that_does_not_catch_it_ends_with_the_same_error():
         program.run(backend=backend)
     assert raised.value.node == "gen 'a'"
     assert raised.value.state is not None
+
+
+def test_what_a_failed_node_keeps_from_coming_names_that_node_and_its_line(by_hand):
+    def refuse(_, request):
+        if not isinstance(request, Graph):
+            return []
+        first, second = (i for i, node in enumerate(request.nodes) if isinstance(node, Gen))
+        return [
+            Failed(0, first, 0, 0, "usage", "no such thing"),
+            Failed(0, second, 0, 1, "upstream", f"needs node {first}: usage: no such thing"),
+        ]
+
+    @fc.function
+    def program(s):
+        s += "hello " + fc.gen("a")
+        s += fc.gen("b")
+        s["b"]
+
+    line = program._body.__code__.co_firstlineno + 2
+    backend, _ = by_hand(refuse)
+    with pytest.raises(fc.ProgramError) as raised:
+        program.run(backend=backend)
+    assert str(raised.value.cause) == (
+        f"it needs gen 'a' at {__file__}:{line}, which failed: no such thing"
+    )
 
 
 def test_appending_text_and_sync_on_a_failed_state_raise():
