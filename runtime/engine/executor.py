@@ -66,8 +66,8 @@ class Executor(Protocol):
         ...
 
     def collect(self, seq: int, draws: Sequence[Draw], scores: Sequence[Score]) -> StepResult:
-        """Waits for forward `seq` and draws from it; called once for each. An exception of the
-        forward is raised here or in `submit`."""
+        """Waits for forward `seq` and draws from it; called once at most for each, and not for
+        earlier ones afterwards. An exception of the forward is raised here or in `submit`."""
         ...
 
 
@@ -98,6 +98,8 @@ class ModelExecutor:
 
     def collect(self, seq: int, draws: Sequence[Draw], scores: Sequence[Score]) -> StepResult:
         logits = self._logits.pop(seq)
+        for abandoned in [earlier for earlier in self._logits if earlier < seq]:
+            del self._logits[abandoned]
         sampled: Sequence[Sampled] = ()
         if draws:
             rows = [draw.logit for draw in draws]
