@@ -63,8 +63,10 @@ def build_trie(choices: Sequence[tuple[int, ...]]) -> Trie:
     while todo:
         place, members = todo.pop(0)
         depth = len(places[members[0]])
-        for token in dict.fromkeys(choices[i][depth] for i in members):
-            group = [i for i in members if choices[i][depth] == token]
+        groups: dict[int, list[int]] = {}
+        for i in members:
+            groups.setdefault(choices[i][depth], []).append(i)
+        for token, group in groups.items():
             for i in group:
                 places[i].append(place)
             going_on = [i for i in group if len(choices[i]) > depth + 1]
