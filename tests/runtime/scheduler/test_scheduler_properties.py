@@ -8,6 +8,7 @@ given, so that a wrong page, slot, order or length anywhere changes some stream'
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +28,11 @@ from furcate.protocol.stream import (
 )
 from furcate.runtime.config import ScheduleConfig
 from furcate.runtime.testing import ContextModel, StepEngine, make_scheduler
+
+if TYPE_CHECKING:
+    import torch
+
+    from furcate.runtime.engine.batch import ForwardBatch
 
 END_ID = 258
 
@@ -163,12 +169,31 @@ def room_for_choices(page_size: int) -> int:
     return sum(-(-(count + page_size - 1) // page_size) for count in (1, 1, 2, 1, 5))
 
 
+class FailsAt(ContextModel):
+    """Writes its pages and then fails, in the forwards of these numbers."""
+
+    def __init__(self, failing: frozenset[int]) -> None:
+        super().__init__()
+        self._failing = failing
+
+    def forward(self, batch: ForwardBatch) -> torch.Tensor:
+        logits = super().forward(batch)
+        if self.num_forwards in self._failing:
+            self.num_tokens -= batch.num_tokens  # nobody is told of what was lost
+            raise MemoryError("no more")
+        return logits
+
+
 def check(
-    plan: Plan, config: tuple[int, int, int, int], data: st.DataObject, cancelled: set[int]
+    plan: Plan,
+    config: tuple[int, int, int, int],
+    data: st.DataObject,
+    cancelled: frozenset[int] = frozenset(),
+    failing: frozenset[int] = frozenset(),
 ) -> None:
     page_size, spare, max_rows, budget = config
     num_pages = -(-(plan.longest + spare) // page_size) + room_for_choices(page_size)
-    model = ContextModel()
+    model = FailsAt(failing)
     engine = StepEngine(
         make_scheduler(
             model,
@@ -195,8 +220,9 @@ def check(
         if code is None:
             assert outputs(engine, stream) == alone(plan, stream)
         else:
-            assert cancelled, f"stream {stream}: {engine.ended[stream].message}"
-            assert code == "cancelled"
+            reasons = {"cancelled"} if cancelled else set()
+            reasons |= {"backend", "upstream"} if failing else set()
+            assert code in reasons, f"stream {stream}: {engine.ended[stream].message}"
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -204,7 +230,7 @@ def check(
 def test_streams_together_say_what_they_say_alone(
     plan: Plan, config: tuple[int, int, int, int], data: st.DataObject
 ) -> None:
-    check(plan, config, data, set())
+    check(plan, config, data)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -212,8 +238,17 @@ def test_streams_together_say_what_they_say_alone(
 def test_a_cancellation_changes_nothing_for_the_others(
     plan: Plan, config: tuple[int, int, int, int], data: st.DataObject
 ) -> None:
-    cancelled = data.draw(st.sets(st.integers(0, len(plan.nodes) - 1), min_size=1))
+    cancelled = data.draw(st.frozensets(st.integers(0, len(plan.nodes) - 1), min_size=1))
     check(plan, config, data, cancelled)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(plans(), CONFIGS, st.data())
+def test_a_failing_forward_changes_nothing_for_those_who_were_not_in_it(
+    plan: Plan, config: tuple[int, int, int, int], data: st.DataObject
+) -> None:
+    failing = data.draw(st.frozensets(st.integers(1, 12), min_size=1, max_size=4))
+    check(plan, config, data, failing=failing)
 
 
 @pytest.mark.exhaustive
@@ -222,5 +257,6 @@ def test_a_cancellation_changes_nothing_for_the_others(
 def test_many_more_plans(
     plan: Plan, config: tuple[int, int, int, int], data: st.DataObject
 ) -> None:
-    cancelled = data.draw(st.sets(st.integers(0, len(plan.nodes) - 1), max_size=1))
-    check(plan, config, data, cancelled)
+    cancelled = data.draw(st.frozensets(st.integers(0, len(plan.nodes) - 1), max_size=1))
+    failing = data.draw(st.frozensets(st.integers(1, 40), max_size=2))
+    check(plan, config, data, cancelled, failing)
