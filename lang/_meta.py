@@ -23,7 +23,8 @@ class Scores:
     """How likely each choice of a select was.
 
     `probabilities` sum to 1 over the choices; `label_mass` is how likely the model was to say any
-    of them at all; `normalized` is what the method compared. `scores["good"]` is a probability.
+    of them at all; `normalized` is what the method compared, and what decided. A long choice may
+    win by its mean and still have a small probability. `scores["good"]` is a probability.
     """
 
     probabilities: dict[str, float]

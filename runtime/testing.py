@@ -55,20 +55,21 @@ class ManualClock:
 
 
 class _PagedTokens:
-    """KV pages that hold the id and position of each token instead of tensors."""
+    """KV pages that hold the id and position of each token instead of tensors, both plus one: what
+    was never written is zero, and takes no memory."""
 
     def __init__(self, num_pages: int, page_size: int) -> None:
         self.page_size = page_size
-        self.ids = np.full((num_pages, page_size), -1, np.int64)
-        self.positions = np.full((num_pages, page_size), -1, np.int64)
+        self.ids = np.zeros((num_pages, page_size), np.int64)
+        self.positions = np.zeros((num_pages, page_size), np.int64)
 
     def write(self, batch: ForwardBatch) -> None:
         """Stores the batch's tokens, then executes its copies, as a layer of a real model does."""
         rows = np.repeat(np.arange(batch.num_rows), np.diff(batch.row_starts))
         pages = batch.page_table[rows, batch.positions // self.page_size]
         offsets = batch.positions % self.page_size
-        self.ids[pages, offsets] = batch.token_ids
-        self.positions[pages, offsets] = batch.positions
+        self.ids[pages, offsets] = batch.token_ids + 1
+        self.positions[pages, offsets] = batch.positions + 1
         for copy in batch.copies:
             for cells in (self.ids, self.positions):
                 cells[copy.target, : copy.num_tokens] = cells[copy.source, : copy.num_tokens]
@@ -78,7 +79,7 @@ class _PagedTokens:
         row = int(np.searchsorted(batch.row_starts, index, side="right")) - 1
         length = int(batch.positions[index]) + 1
         pages = batch.page_table[row, : -(-length // self.page_size)]
-        return self.ids[pages].ravel()[:length], self.positions[pages].ravel()[:length]
+        return self.ids[pages].ravel()[:length] - 1, self.positions[pages].ravel()[:length] - 1
 
 
 class _PagedModel:

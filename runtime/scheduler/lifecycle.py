@@ -383,12 +383,9 @@ class Lifecycle:
             self._emit(
                 StreamEnded(stream.id, stream.usage, code, max(0, stream.cursor), message, pointer)
             )
-            if code == "cancelled":
-                fate = (code, message, None)
-            else:
-                reason = f"the stream that it branches off failed: {message}"
-                fate = ("upstream", message if code == "upstream" else reason, None)
-            ending.extend((child, *fate) for _, child in stream.children)
+            if code not in ("cancelled", "upstream"):  # the root cause is named once
+                code, message = "upstream", f"the stream that it branches off failed: {message}"
+            ending.extend((child, code, message, None) for _, child in stream.children)
             stream.children.clear()
             stream.generation = None
             stream.choice = None
