@@ -104,7 +104,8 @@ def _refusal(recipe: Recipe, message: str) -> str:
     spelling, before, marks, reason = marked.group("spelling", "before", "marks", "reason")
     # Line breaks are spelt out for the engine and shift the places after them.
     where = f"offset {len(before)}" if spelling == recipe.body else "the part"
-    return f"{said}{reason}, at {where}: {spelling[len(before) :][: len(marks)]!r}"
+    part = spelling[len(before) :][: min(len(marks), 40)]
+    return f"{said}{reason[:200]}, at {where}: {part!r}"
 
 
 def _reason(message: str, *, has_our_position: bool = False) -> str:
