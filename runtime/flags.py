@@ -139,8 +139,8 @@ def flags_of(config: type) -> tuple[Flag, ...]:
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message about an unknown name: what was probably meant."""
     known = sorted(known)
-    close = get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"did you mean {close[0]!r}?" if close else "there is none here"
+    close = get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}."
 
 
 def _flag(

@@ -43,7 +43,7 @@ class _SentVocabulary:
         self.fingerprint = setup.fingerprint
 
     def encode(self, text: str) -> list[int]:
-        raise NotImplementedError(f"a compile worker does not tokenize, asked to for {text[:80]!r}")
+        raise AssertionError(f"a compile worker does not tokenize, asked to for {text[:80]!r}")
 
 
 def main() -> None:

@@ -44,6 +44,7 @@ def test_a_switch_is_read_from_words(text: str, value: bool) -> None:
         ({"dtype": "f8"}, {}, "--dtype must be one of auto, float32, bfloat16; got 'f8'"),
         ({"model": None}, {}, "--model must be of type str, got None"),
         ({"kv_bites": 1}, {}, "there is no option 'kv_bites': did you mean 'kv_bytes'?"),
+        ({"foo": 1}, {}, "there is no option 'foo': there are address, budget_tokens,"),
         ({}, {"FURCATE_MAX_ROWS": "many"}, "FURCATE_MAX_ROWS must be of type int, got 'many'"),
         ({}, {"FURCATE_KV_BYTES": "big"}, "FURCATE_KV_BYTES must be a number of bytes"),
         ({}, {"FURCATE_CHECK_INVARIANTS": "si"}, "must be true or false, got 'si'"),
