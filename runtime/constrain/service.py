@@ -1,9 +1,9 @@
 """The compile service: constraints in, grammars or errors out, nobody waits.
 
 A request looks in the cache, joins a compilation under way, or queues one. One thread talks to one
-worker process (started with the first constraint, or by `warm`); a worker that dies or takes too
-long costs the one request it worked on. The scheduler polls `Ticket.ready`, or is woken by
-`on_ready`. Knows no streams.
+worker process (started with the first constraint); a worker that dies or takes too long costs the
+one request it worked on. The scheduler polls `Ticket.ready`, or is woken by `on_ready`. Knows no
+streams.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Ticket:
 
 
 class CompileService:
-    """Compiles for one vocabulary. `request`, `warm` and `close` may be called from any thread.
+    """Compiles for one vocabulary. `request` and `close` may be called from any thread.
 
     `on_ready` is called once for each ticket that was not ready when `request` returned it, from
     the service's thread; it must not block. With `workers=False` everything happens within
@@ -136,13 +136,6 @@ class CompileService:
             return ticket
         return self._enqueue(ticket)
 
-    def warm(self) -> None:
-        """Starts the worker and builds what the engines need here, in the background."""
-        if self._has_workers:
-            with self._wake:
-                self._start_thread()
-                self._wake.notify()
-
     def close(self) -> None:
         """Ends the worker; what waits is refused. Twice is as good as once."""
         with self._wake:
@@ -195,10 +188,9 @@ class CompileService:
             self._drop_worker()
 
     def _build_engines(self) -> None:
-        """While the worker starts. The larger engine only if it is needed now, or was warmed."""
+        """While the worker starts. The larger engine only if the constraint that waits needs it."""
         _ = self._toolkit.vocabulary.llguidance
-        first = self._waiting[0].constraint.kind if self._waiting else None
-        if first not in ("regex", "lark"):
+        if self._waiting[0].constraint.kind not in ("regex", "lark"):
             _ = self._toolkit.vocabulary.xgrammar
 
     def _next_ticket(self) -> Ticket | None:
