@@ -1,32 +1,47 @@
-"""Turns stored tensor blocks into float32, one tensor at a time.
+"""Turns stored tensor blocks into float32, one tensor at a time, and tells whether they are finite.
 
-Bit for bit what the reference implementation of the format gives. It knows block layouts only: no
-files, no devices, no model.
+Bit for bit what the reference implementation of the format gives. It knows which types a file may
+hold: no files, no devices, no model. What the bytes of a quantised block mean is the business of
+the kernels that read them packed.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from furcate.errors import ModelFileError
+from furcate.kernels.linear.blocks import BLOCK_LAYOUTS, are_scales_finite, blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .gguf import TensorInfo
 
-__all__ = ["DEQUANTIZERS", "dequantize"]
+__all__ = ["DEQUANTIZERS", "FLOAT_TYPES", "check_stored", "dequantize", "is_finite"]
 
-BLOCK = 32  # values in a block of every quantised type below
+CHUNK_VALUES = 1 << 16  # expanded at a time, so that what lies between stays in the cache
+
+FLOAT_TYPES: Mapping[str, np.dtype[np.generic]] = MappingProxyType(
+    {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+)
+_EXPONENTS: Mapping[str, tuple[str, int]] = MappingProxyType(
+    {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
+)
 
 
 def dequantize(info: TensorInfo, raw: np.ndarray) -> np.ndarray:
     """The tensor as a fresh, writable float32 array of `info.shape`; `raw` is left as it is."""
-    expand = DEQUANTIZERS.get(info.type)
-    if expand is None:
+    check_stored(info, raw)
+    return DEQUANTIZERS[info.type](np.ascontiguousarray(raw).reshape(-1)).reshape(info.shape)
+
+
+def check_stored(info: TensorInfo, raw: np.ndarray) -> None:
+    """ModelFileError unless `raw` is the bytes of a tensor of a type that can be read here."""
+    if info.type not in DEQUANTIZERS:
         raise ModelFileError(
             f"tensor {info.name!r} is stored as {info.type!r}, which is not supported; "
             f"use a file with {', '.join(DEQUANTIZERS)}"
@@ -35,9 +50,18 @@ def dequantize(info: TensorInfo, raw: np.ndarray) -> np.ndarray:
         raise ModelFileError(
             f"tensor {info.name!r} takes {info.num_bytes} bytes, got {raw.size} of {raw.dtype}"
         )
-    # An infinite scale times zero is not a number: a damaged weight, which is its loader's concern.
-    with np.errstate(invalid="ignore"):
-        return expand(np.ascontiguousarray(raw).reshape(-1)).reshape(info.shape)
+
+
+def is_finite(type_name: str, raw: np.ndarray) -> bool:
+    """Whether every value of a stored tensor is finite, without expanding it."""
+    if type_name not in _EXPONENTS:
+        return are_scales_finite(type_name, raw)
+    # All ones in the exponent: an infinity or not a number.
+    word, mask = _EXPONENTS[type_name]
+    words = np.ascontiguousarray(raw).reshape(-1).view(word)
+    bits = words.dtype.type(mask)
+    starts = range(0, len(words), CHUNK_VALUES)
+    return not any(bool(((words[i : i + CHUNK_VALUES] & bits) == bits).any()) for i in starts)
 
 
 def _f32(raw: np.ndarray) -> np.ndarray:
@@ -52,42 +76,21 @@ def _bf16(raw: np.ndarray) -> np.ndarray:
     return (raw.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
-def _q8_0(raw: np.ndarray) -> np.ndarray:
-    blocks = raw.reshape(-1, 2 + BLOCK)
-    values = blocks[:, 2:].view(np.int8).astype(np.float32)
-    values *= _half(blocks, 0)
+def _blocks(type_name: str, raw: np.ndarray) -> np.ndarray:
+    layout = BLOCK_LAYOUTS[type_name]
+    num_blocks = raw.size // layout.num_bytes
+    values = np.empty((num_blocks, layout.values), np.float32)
+    step = CHUNK_VALUES // layout.values
+    for start in range(0, num_blocks, step):
+        stop = min(start + step, num_blocks)
+        part = raw[start * layout.num_bytes : stop * layout.num_bytes]
+        values[start:stop] = blocks_of(type_name, part, (stop - start, layout.values)).values()
     return values
-
-
-def _q4_0(raw: np.ndarray) -> np.ndarray:
-    blocks = raw.reshape(-1, 2 + BLOCK // 2)
-    values = _nibbles(blocks[:, 2:])
-    values -= np.float32(8)
-    values *= _half(blocks, 0)
-    return values
-
-
-def _q4_1(raw: np.ndarray) -> np.ndarray:
-    blocks = raw.reshape(-1, 4 + BLOCK // 2)
-    values = _nibbles(blocks[:, 4:])
-    values *= _half(blocks, 0)
-    values += _half(blocks, 2)
-    return values
-
-
-def _nibbles(packed: np.ndarray) -> np.ndarray:
-    """Byte i of a block holds value i in its low half and value i + 16 in its high half."""
-    values = np.empty((len(packed), BLOCK), np.float32)
-    values[:, : BLOCK // 2] = packed & 15
-    values[:, BLOCK // 2 :] = packed >> 4
-    return values
-
-
-def _half(blocks: np.ndarray, at: int) -> np.ndarray:
-    """The float16 that stands at byte `at` of every block.  # [num_blocks, 1]"""
-    return np.ascontiguousarray(blocks[:, at : at + 2]).view("<f2").astype(np.float32)
 
 
 DEQUANTIZERS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
-    {"F32": _f32, "F16": _f16, "BF16": _bf16, "Q8_0": _q8_0, "Q4_0": _q4_0, "Q4_1": _q4_1}
+    {
+        **{"F32": _f32, "F16": _f16, "BF16": _bf16},
+        **{name: partial(_blocks, name) for name in BLOCK_LAYOUTS},
+    }
 )
