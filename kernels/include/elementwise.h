@@ -7,13 +7,15 @@
 
 namespace furcate {
 
-// Writes values [width] as row `row` of `rows`, quantising or rounding as its type says.
+// Writes values [width] as row `row` of `rows`, quantising or rounding as its type says. Codes are
+// value * (127 / max |value|), each operation rounded; a block below 2**-100 counts as zeros, since
+// its scale would lose bits.
 void write_row(const Rows& rows, int64_t row, const float* values);
 // The same for `count` values from column `first` on; for q8 both are multiples of BLOCK.
 void write_row_part(const Rows& rows, int64_t row, int32_t first, int32_t count,
                     const float* values);
 
-// x / sqrt(mean(x**2) + eps) * weight of one row, float32, sums in 16 lanes then `sum_lanes`.
+// x * (1 / sqrt(mean(x**2) + eps)) * weight of one row, float32, sums in 16 lanes then `sum_lanes`.
 // `offset` is added to the weight (1 in models that store it around zero).
 struct Norm {
   const float* x;       // [.., width]
@@ -41,15 +43,27 @@ struct RopeWrite {
   float norm_eps, norm_offset;
   uint16_t* q;          // bfloat16 [T, num_heads, head_dim]
 };
+// scratch [rope_scratch(shape)]
 void rope_write_token(const RopeWrite& rope, int32_t row, int32_t token, float* scratch);
+int64_t rope_scratch(const KVShape& shape);
 
 // Tables of a step, made in double precision and rounded once: cosine[t][i] of
 // positions[t] * frequencies[i].
 void rope_table(const int32_t* positions, int64_t num_tokens, const float* frequencies,
                 int32_t num_pairs, float* cosine, float* sine);
 
-// A token's row of a stored embedding matrix, expanded to float32 and multiplied by `scale`.
-enum class TableType : int32_t { f32 = 0, f16 = 1, bf16 = 2, q4_0 = 3, q4_1 = 4, q5_0 = 5, q5_1 = 6, q8_0 = 7 };
+// A token's row of a stored embedding matrix, expanded to float32 and multiplied by `scale`. The
+// width is a multiple of the values in a block of the type.
+enum class TableType : int32_t {
+  f32 = 0,
+  f16 = 1,
+  bf16 = 2,
+  q4_0 = 3,
+  q4_1 = 4,
+  q5_0 = 5,
+  q5_1 = 6,
+  q8_0 = 7
+};
 struct Embedding {
   TableType type;
   int32_t width, vocab_size;

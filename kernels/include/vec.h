@@ -47,16 +47,18 @@ inline f32x16 splat(float value) { return value - f32x16{}; }
 inline i32x16 splat(int32_t value) { return value - i32x16{}; }
 
 inline f32x16 to_f32(i32x16 vector) { return __builtin_convertvector(vector, f32x16); }
+// Towards zero; for |a| < 2**31.
+inline i32x16 to_i32(f32x16 vector) { return __builtin_convertvector(vector, i32x16); }
 inline f32x16 bits_f32(i32x16 vector) { return (f32x16)vector; }
 inline i32x16 bits_i32(f32x16 vector) { return (i32x16)vector; }
 
-inline f32x16 select(i32x16 mask, f32x16 yes, f32x16 no) {
-  return (f32x16)((mask & (i32x16)yes) | (~mask & (i32x16)no));
-}
+inline f32x16 select(i32x16 mask, f32x16 yes, f32x16 no) { return mask ? yes : no; }
+inline i32x16 select(i32x16 mask, i32x16 yes, i32x16 no) { return mask ? yes : no; }
 
-// The second where the comparison fails, as with a NaN on the left.
-inline f32x16 maximum(f32x16 a, f32x16 b) { return select(a > b, a, b); }
-inline f32x16 minimum(f32x16 a, f32x16 b) { return select(a < b, a, b); }
+// The second where the comparison fails, as with a NaN on either side.
+inline f32x16 maximum(f32x16 a, f32x16 b) { return a > b ? a : b; }
+inline f32x16 minimum(f32x16 a, f32x16 b) { return a < b ? a : b; }
+inline i32x16 maximum(i32x16 a, i32x16 b) { return a > b ? a : b; }
 inline f32x16 absolute(f32x16 a) { return bits_f32(bits_i32(a) & 0x7fffffff); }
 
 // To the nearest integer, halves to even; for |a| < 2**22.
@@ -65,13 +67,21 @@ inline f32x16 round_even(f32x16 a) {
   return (a + magic) - magic;
 }
 
-// Sums and maxima over the lanes, in one fixed order: 8, 4, 2, 1.
+typedef float f32x8 __attribute__((vector_size(32)));
+typedef float f32x4 __attribute__((vector_size(16)));
+
+inline f32x8 low_half(f32x16 a) { return __builtin_shufflevector(a, a, 0, 1, 2, 3, 4, 5, 6, 7); }
+inline f32x8 high_half(f32x16 a) {
+  return __builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+inline f32x4 low_half(f32x8 a) { return __builtin_shufflevector(a, a, 0, 1, 2, 3); }
+inline f32x4 high_half(f32x8 a) { return __builtin_shufflevector(a, a, 4, 5, 6, 7); }
+
+// Sums and maxima over the lanes, in one fixed order: lanes 8 apart first, then 4, 2, 1.
 inline float sum_lanes(f32x16 a) {
-  float lanes[LANES];
-  store(lanes, a);
-  for (int width = LANES / 2; width > 0; width /= 2)
-    for (int lane = 0; lane < width; lane++) lanes[lane] += lanes[lane + width];
-  return lanes[0];
+  const f32x8 eight = low_half(a) + high_half(a);
+  const f32x4 four = low_half(eight) + high_half(eight);
+  return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
 inline int32_t sum_lanes(i32x16 a) {
@@ -81,12 +91,22 @@ inline int32_t sum_lanes(i32x16 a) {
   return total;
 }
 
+// Of numbers: with a NaN among them the result is any lane.
 inline float max_lanes(f32x16 a) {
-  float lanes[LANES];
+  const f32x8 low = low_half(a), high = high_half(a);
+  const f32x8 eight = low > high ? low : high;
+  const f32x4 left = low_half(eight), right = high_half(eight);
+  const f32x4 four = left > right ? left : right;
+  const float even = four[0] > four[2] ? four[0] : four[2];
+  const float odd = four[1] > four[3] ? four[1] : four[3];
+  return even > odd ? even : odd;
+}
+
+inline int32_t max_lanes(i32x16 a) {
+  int32_t lanes[LANES], largest;
   store(lanes, a);
-  float largest = lanes[0];
-  for (int lane = 1; lane < LANES; lane++)
-    if (lanes[lane] > largest) largest = lanes[lane];
+  largest = lanes[0];
+  for (int lane = 1; lane < LANES; lane++) largest = lanes[lane] > largest ? lanes[lane] : largest;
   return largest;
 }
 
@@ -134,10 +154,10 @@ inline float from_f16(uint16_t stored) {
 }
 
 // e**a with a relative error below 2e-7 for -87 <= a <= 88; smaller arguments give zero, larger
-// ones are cut off. Range reduction by ln 2 in two parts (Cody and Waite 1980), then the Taylor
+// ones are cut off, a NaN stays one. Range reduction by ln 2 in two parts (Cody and Waite 1980), then the Taylor
 // polynomial of degree 7 on [-ln 2 / 2, ln 2 / 2].
 inline f32x16 exponential(f32x16 a) {
-  const f32x16 x = minimum(maximum(a, splat(-87.0f)), splat(88.0f));
+  const f32x16 x = minimum(splat(88.0f), maximum(splat(-87.0f), a));  // a NaN passes through
   const f32x16 n = round_even(x * 1.44269504f);
   const f32x16 r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
   f32x16 p = splat(1.0f / 5040.0f);

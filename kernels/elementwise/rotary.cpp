@@ -1,0 +1,159 @@
+// Rotary positions: the tables of a step, and the turning of freshly projected queries and keys.
+// Separate products and sums, so no element depends on which lane computes it.
+#include <algorithm>
+#include <cstring>
+
+#include "elementwise.h"
+#include "normalise.h"
+#include "vec.h"
+
+namespace furcate {
+namespace {
+
+// Sine and cosine in double precision: the angle is reduced by multiples of pi / 2 in three parts,
+// of which the first two have 33 bits, so that their products with the multiple are exact; then the
+// Taylor polynomials on [-pi / 4, pi / 4], whose first neglected terms are below 1e-19.
+constexpr double HALF_PI_HIGH = 0x1.921fb544p+0;
+constexpr double HALF_PI_MIDDLE = 0x1.0b4611a6p-34;
+constexpr double HALF_PI_LOW = 0x1.3198a2e037073p-69;
+constexpr double TWO_OVER_PI = 0x1.45f306dc9c883p-1;
+constexpr double ROUNDER = 0x1.8p52;  // added and taken away again, it rounds to an integer
+
+inline double sine_polynomial(double r) {
+  const double s = r * r;
+  double p = 1.0 / 355687428096000.0;
+  p = p * s - 1.0 / 1307674368000.0;
+  p = p * s + 1.0 / 6227020800.0;
+  p = p * s - 1.0 / 39916800.0;
+  p = p * s + 1.0 / 362880.0;
+  p = p * s - 1.0 / 5040.0;
+  p = p * s + 1.0 / 120.0;
+  p = p * s - 1.0 / 6.0;
+  return r + r * (s * p);
+}
+
+inline double cosine_polynomial(double r) {
+  const double s = r * r;
+  double p = -1.0 / 6402373705728000.0;
+  p = p * s + 1.0 / 20922789888000.0;
+  p = p * s - 1.0 / 87178291200.0;
+  p = p * s + 1.0 / 479001600.0;
+  p = p * s - 1.0 / 3628800.0;
+  p = p * s + 1.0 / 40320.0;
+  p = p * s - 1.0 / 720.0;
+  p = p * s + 1.0 / 24.0;
+  return 1.0 - (0.5 * s - s * s * p);
+}
+
+// Straight-line code without branches: the compiler turns the loop around it into vectors.
+inline void turn(double angle, float* cosine, float* sine) {
+  const double quarters = (angle * TWO_OVER_PI + ROUNDER) - ROUNDER;
+  const double r = ((angle - quarters * HALF_PI_HIGH) - quarters * HALF_PI_MIDDLE) -
+                   quarters * HALF_PI_LOW;
+  const double s = sine_polynomial(r), c = cosine_polynomial(r);
+  const int32_t quadrant = static_cast<int32_t>(quarters);
+  const double first = quadrant & 1 ? s : c, second = quadrant & 1 ? c : s;
+  *cosine = static_cast<float>((quadrant + 1) & 2 ? -first : first);
+  *sine = static_cast<float>(quadrant & 2 ? -second : second);
+}
+
+struct Pairs {
+  f32x16 first, second;
+};
+
+inline Pairs turned(Pairs x, f32x16 cosine, f32x16 sine) {
+  return {x.first * cosine - x.second * sine, x.second * cosine + x.first * sine};
+}
+
+inline Pairs even_odd(f32x16 a, f32x16 b) {
+  return {__builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30),
+          __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)};
+}
+
+inline Pairs braided(Pairs x) {
+  return {__builtin_shufflevector(x.first, x.second, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6,
+                                  22, 7, 23),
+          __builtin_shufflevector(x.first, x.second, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
+                                  14, 30, 15, 31)};
+}
+
+void rotate_interleaved(const float* x, const float* cosine, const float* sine, int32_t num_pairs,
+                        float* out) {
+  int32_t i = 0;
+  for (; i + LANES <= num_pairs; i += LANES) {
+    const Pairs pairs = even_odd(load_f32(x + 2 * i), load_f32(x + 2 * i + LANES));
+    const Pairs done = braided(turned(pairs, load_f32(cosine + i), load_f32(sine + i)));
+    store_f32(out + 2 * i, done.first);
+    store_f32(out + 2 * i + LANES, done.second);
+  }
+  for (; i < num_pairs; i++) {
+    const float first = x[2 * i], second = x[2 * i + 1];
+    out[2 * i] = first * cosine[i] - second * sine[i];
+    out[2 * i + 1] = second * cosine[i] + first * sine[i];
+  }
+}
+
+void rotate_halves(const float* x, const float* cosine, const float* sine, int32_t num_pairs,
+                   float* out) {
+  for (int32_t i = 0; i < num_pairs; i += LANES) {
+    const int count = std::min(LANES, num_pairs - i);
+    const Pairs pairs = {load_f32(x + i, count), load_f32(x + num_pairs + i, count)};
+    const Pairs done = turned(pairs, load_f32(cosine + i, count), load_f32(sine + i, count));
+    store_f32(out + i, done.first, count);
+    store_f32(out + num_pairs + i, done.second, count);
+  }
+}
+
+// One head into `out` [head_dim]: normalised where there is a norm, then turned.
+void rotate_head(const RopeWrite& rope, int32_t token, const float* head, const float* norm,
+                 float* out) {
+  const int32_t head_dim = rope.shape->head_dim, num_pairs = rope.rotary_dim / 2;
+  const float* cosine = rope.cosine + static_cast<int64_t>(token) * num_pairs;
+  const float* sine = rope.sine + static_cast<int64_t>(token) * num_pairs;
+  if (norm) {
+    normalise(head, norm, rope.norm_eps, rope.norm_offset, head_dim, out);
+    head = out;
+  }
+  if (rope.interleaved)
+    rotate_interleaved(head, cosine, sine, num_pairs, out);
+  else
+    rotate_halves(head, cosine, sine, num_pairs, out);
+  if (!norm)
+    std::memcpy(out + rope.rotary_dim, head + rope.rotary_dim,
+                sizeof(float) * (head_dim - rope.rotary_dim));
+}
+
+}  // namespace
+
+void rope_table(const int32_t* positions, int64_t num_tokens, const float* frequencies,
+                int32_t num_pairs, float* cosine, float* sine) {
+  for (int64_t t = 0; t < num_tokens; t++) {
+    const double position = positions[t];
+    float* cosines = cosine + t * num_pairs;
+    float* sines = sine + t * num_pairs;
+    for (int32_t i = 0; i < num_pairs; i++)
+      turn(position * static_cast<double>(frequencies[i]), cosines + i, sines + i);
+  }
+}
+
+int64_t rope_scratch(const KVShape& shape) {
+  return static_cast<int64_t>(shape.kv_heads + 1) * shape.head_dim;
+}
+
+void rope_write_token(const RopeWrite& rope, int32_t row, int32_t token, float* scratch) {
+  const KVShape& shape = *rope.shape;
+  const int32_t head_dim = shape.head_dim;
+  const int64_t heads = shape.num_heads + 2 * static_cast<int64_t>(shape.kv_heads);
+  const float* head = rope.qkv + token * heads * head_dim;
+  uint16_t* q = rope.q + static_cast<int64_t>(token) * shape.num_heads * head_dim;
+  float* rotated = scratch + static_cast<int64_t>(shape.kv_heads) * head_dim;
+  for (int32_t h = 0; h < shape.num_heads; h++, head += head_dim, q += head_dim) {
+    rotate_head(rope, token, head, rope.q_norm, rotated);
+    for (int32_t i = 0; i < head_dim; i += LANES) store(q + i, to_bf16(load_f32(rotated + i)));
+  }
+  for (int32_t h = 0; h < shape.kv_heads; h++, head += head_dim)
+    rotate_head(rope, token, head, rope.k_norm, scratch + static_cast<int64_t>(h) * head_dim);
+  kv_write(shape, *rope.pages, *rope.rows, row, token, scratch, head);
+}
+
+}  // namespace furcate

@@ -1,0 +1,24 @@
+// Gates of feed-forward layers, in registers.
+#pragma once
+
+#include "linear.h"
+#include "vec.h"
+
+namespace furcate {
+
+// gate / (1 + e**-gate). Below -87 the denominator is cut off at e**88, where the quotient is zero
+// for every purpose.
+inline f32x16 silu(f32x16 gate) { return gate / (exponential(-gate) + 1.0f); }
+
+// gate / 2 * (1 + tanh(u)) with u = sqrt(2 / pi) * (gate + 0.044715 gate**3), which is
+// gate / (1 + e**(-2 u)).
+inline f32x16 gelu_tanh(f32x16 gate) {
+  const f32x16 inner = gate + gate * gate * gate * 0.044715f;
+  return gate / (exponential(inner * -1.5957691216057308f) + 1.0f);
+}
+
+inline f32x16 activate(f32x16 gate, f32x16 up, Activation activation) {
+  return (activation == Activation::silu ? silu(gate) : gelu_tanh(gate)) * up;
+}
+
+}  // namespace furcate
