@@ -4,7 +4,6 @@
 
 #include <cmath>
 
-#include "normalise.h"
 #include "vec.h"
 
 namespace furcate {

@@ -5,10 +5,10 @@
 
 using namespace furcate;
 
-FC_API int32_t fc_sizeof_Rows() { return sizeof(Rows); }
-FC_API int32_t fc_sizeof_Norm() { return sizeof(Norm); }
-FC_API int32_t fc_sizeof_RopeWrite() { return sizeof(RopeWrite); }
-FC_API int32_t fc_sizeof_Embedding() { return sizeof(Embedding); }
+FC_API size_t fc_sizeof_Rows() { return sizeof(Rows); }
+FC_API size_t fc_sizeof_Norm() { return sizeof(Norm); }
+FC_API size_t fc_sizeof_RopeWrite() { return sizeof(RopeWrite); }
+FC_API size_t fc_sizeof_Embedding() { return sizeof(Embedding); }
 
 FC_API void fc_write_rows(Pool* pool, const Rows* rows, const float* values, int64_t num_rows) {
   run(pool, [&](const Worker& worker) {

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "elementwise.h"
-#include "normalise.h"
 #include "vec.h"
 
 namespace furcate {

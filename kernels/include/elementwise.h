@@ -26,6 +26,9 @@ struct Norm {
   const Rows* out;
 };
 void norm_row(const Norm& norm, int64_t row, float* scratch);  // scratch [width]
+// The same of `width` values anywhere; `out` may be x.
+void normalise(const float* x, const float* weight, float eps, float offset, int32_t width,
+               float* out);
 
 // Positions and heads of freshly projected rows: rotates queries and keys, rounds the queries to
 // bfloat16 and writes keys and values into their pages.
