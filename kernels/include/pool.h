@@ -3,9 +3,10 @@
 // for longer than one task. Knows no kernel.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
+
+#include "api.h"
 
 namespace furcate {
 
@@ -54,12 +55,10 @@ void run(Pool* pool, const Body& body) {
 
 }  // namespace furcate
 
-extern "C" {
 // `num_threads` >= 1, the caller of a job included: num_threads - 1 threads are started. Where
 // `cpus` is not null, thread n is pinned to cpus[n] (the caller is left where it is). Between jobs
 // a thread spins shortly, then yields while others want its core, then sleeps. Null: no threads
 // could be started.
-furcate::Pool* fc_pool_new(int32_t num_threads, const int32_t* cpus);
-void fc_pool_free(furcate::Pool* pool);
-int32_t fc_pool_threads(const furcate::Pool* pool);
-}
+FC_API furcate::Pool* fc_pool_new(int32_t num_threads, const int32_t* cpus);
+FC_API void fc_pool_free(furcate::Pool* pool);
+FC_API int32_t fc_pool_threads(const furcate::Pool* pool);
