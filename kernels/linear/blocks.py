@@ -183,9 +183,10 @@ def _planes(packed: np.ndarray, run: int, bits: int) -> np.ndarray:
     num_stored, num_bytes = packed.shape
     codes = np.empty((num_stored, num_bytes // run, 8 // bits, run), np.uint8)
     runs = packed.reshape(num_stored, num_bytes // run, run)
-    for plane in range(8 // bits):
-        codes[:, :, plane] = runs >> np.uint8(plane * bits)
-    codes &= np.uint8((1 << bits) - 1)
+    mask = np.uint8((1 << bits) - 1)
+    np.bitwise_and(runs, mask, out=codes[:, :, 0])
+    for plane in range(1, 8 // bits):
+        np.bitwise_and(runs >> np.uint8(plane * bits), mask, out=codes[:, :, plane])
     return codes.reshape(num_stored, -1)
 
 

@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 
     from .gguf import TensorInfo
 
-__all__ = ["DEQUANTIZERS", "FLOAT_TYPES", "check_stored", "dequantize", "is_finite"]
+__all__ = ["DEQUANTIZERS", "check_stored", "dequantize", "is_finite"]
 
-CHUNK_VALUES = 1 << 16  # expanded at a time, so that what lies between stays in the cache
+CHUNK_VALUES = 1 << 18  # expanded at a time, so that what lies between stays in the cache
 
-FLOAT_TYPES: Mapping[str, np.dtype[np.generic]] = MappingProxyType(
-    {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
-)
+# All ones in the exponent: an infinity or not a number.
 _EXPONENTS: Mapping[str, tuple[str, int]] = MappingProxyType(
     {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
 )
@@ -56,7 +54,6 @@ def is_finite(type_name: str, raw: np.ndarray) -> bool:
     """Whether every value of a stored tensor is finite, without expanding it."""
     if type_name not in _EXPONENTS:
         return are_scales_finite(type_name, raw)
-    # All ones in the exponent: an infinity or not a number.
     word, mask = _EXPONENTS[type_name]
     words = np.ascontiguousarray(raw).reshape(-1).view(word)
     bits = words.dtype.type(mask)

@@ -1,12 +1,14 @@
-"""Named float32 tensors of a checkpoint, one at a time, under GGUF's names.
+"""Named tensors of a checkpoint, one at a time, under GGUF's names: in float32 or as stored.
 
-A tensor is expanded when it is asked for and belongs to the caller, so loading holds one of them in
-float32 beside what has been packed. Knows names and shapes, not what a tensor is for.
+A tensor in float32 is expanded when it is asked for and belongs to the caller, so loading holds one
+of them beside what has been packed. As stored it is a view that costs no memory of its own. Knows
+names and shapes, not what a tensor is for.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,16 +16,17 @@ import torch
 
 from furcate.errors import ModelFileError
 
-from .quantized import dequantize
+from .quantized import check_stored, dequantize, is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from torch import Tensor
 
-    from .gguf import GGUFFile
+    from .gguf import GGUFFile, TensorInfo
 
-__all__ = ["GGUFTensors", "StateDictTensors", "TensorSource"]
+__all__ = ["GGUFTensors", "RawTensor", "StateDictTensors", "TensorSource"]
 
 _HF_NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -44,12 +47,31 @@ _HF_NAMES: Mapping[str, str] = MappingProxyType(
 _NAME = re.compile(r"(?:blk\.(\d+)\.)?([a-z_]+)\.weight")
 
 
+_FLOAT_NAMES: Mapping[torch.dtype, str] = MappingProxyType(
+    {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawTensor:
+    """A tensor as it is stored. `data` must not be written: it may be a view of a mapped file."""
+
+    type: str  # "Q4_1", "BF16", ...: as GGUF calls it
+    shape: tuple[int, ...]  # the last dimension is contiguous
+    data: np.ndarray  # uint8, row after row
+
+
 class TensorSource(Protocol):
-    """Where a model's weights come from."""
+    """Where a model's weights come from. Both methods raise ModelFileError where the tensor is
+    missing, of another shape, of a type that cannot be read or holds something that is not a finite
+    number."""
 
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """The tensor as float32. ModelFileError where it is missing, of another shape or holds
-        something that is not a finite number."""
+        """The tensor as float32."""
+        ...
+
+    def raw(self, name: str, shape: tuple[int, ...]) -> RawTensor | None:
+        """The tensor as it is stored, without a copy; None where only `read` can give it."""
         ...
 
 
@@ -60,12 +82,22 @@ class GGUFTensors:
         self._file = file
 
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        info = self._info(name, shape)
+        return _finite(name, torch.from_numpy(dequantize(info, self._file.raw(name))))
+
+    def raw(self, name: str, shape: tuple[int, ...]) -> RawTensor:
+        info = self._info(name, shape)
+        data = self._file.raw(name)
+        check_stored(info, data)
+        return _finite_raw(name, RawTensor(info.type, info.shape, data))
+
+    def _info(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
         info = self._file.tensors.get(name)
         if info is None:
             raise ModelFileError(f"{self._file.path}: there is no tensor {name!r}")
         if info.shape != shape:
             raise _wrong_shape(name, info.shape, shape)
-        return _finite(name, torch.from_numpy(dequantize(info, self._file.raw(name))))
+        return info
 
 
 class StateDictTensors:
@@ -75,6 +107,18 @@ class StateDictTensors:
         self._state = state
 
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        return _finite(name, self._tensor(name, shape).detach().float())
+
+    def raw(self, name: str, shape: tuple[int, ...]) -> RawTensor | None:
+        tensor = self._tensor(name, shape).detach()
+        kind = _FLOAT_NAMES.get(tensor.dtype)
+        if kind is None or tensor.device.type != "cpu" or not tensor.is_contiguous():
+            return None
+        # By way of integers: numpy has no bfloat16.
+        data = tensor.view(-1).view(torch.uint8).numpy()
+        return _finite_raw(name, RawTensor(kind, shape, data))
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         match = _NAME.fullmatch(name)
         if match is None or match[2] not in _HF_NAMES:
             raise ModelFileError(f"a llama checkpoint has no tensor called {name!r}")
@@ -84,15 +128,25 @@ class StateDictTensors:
             raise ModelFileError(f"there is no tensor {block}{_HF_NAMES[match[2]]}.weight")
         if tuple(tensor.shape) != shape:
             raise _wrong_shape(name, tuple(tensor.shape), shape)
-        return _finite(name, tensor.detach().float())
+        return tensor
 
 
 def _finite(name: str, tensor: Tensor) -> Tensor:
     # One reduction without a temporary: the sum of absolute values is finite if all of them are,
     # and weights that overflow it would overflow the forward too.
     if not bool(torch.isfinite(torch.linalg.vector_norm(tensor, 1))):
-        raise ModelFileError(f"tensor {name!r} holds values that are not finite; fetch it again")
+        raise _not_finite(name)
     return tensor
+
+
+def _finite_raw(name: str, tensor: RawTensor) -> RawTensor:
+    if not is_finite(tensor.type, tensor.data):
+        raise _not_finite(name)
+    return tensor
+
+
+def _not_finite(name: str) -> ModelFileError:
+    return ModelFileError(f"tensor {name!r} holds values that are not finite; fetch it again")
 
 
 def _wrong_shape(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> ModelFileError:
