@@ -12,8 +12,6 @@ namespace {
 constexpr float SMALLEST_SCALED = 0x1p-100f;
 constexpr int32_t INFINITY_BITS = 0x7f800000;
 
-inline i8x16 to_i8(i32x16 a) { return __builtin_convertvector(a, i8x16); }
-
 // One block of BLOCK values. The largest magnitude is found on the bits: there, infinities and NaNs
 // are above all numbers.
 void quantise_block(const float* values, int8_t* codes, float* scale, int32_t* sum) {

@@ -9,15 +9,11 @@
 namespace furcate {
 namespace {
 
-typedef uint8_t u8x16 __attribute__((vector_size(16)));
-
 inline float half_at(const uint8_t* from) {
   uint16_t stored;
   std::memcpy(&stored, from, sizeof stored);
   return from_f16(stored);
 }
-
-inline f32x16 wide(u8x16 bytes) { return __builtin_convertvector(bytes, f32x16); }
 
 // Every expander writes one block's values. Byte i of packed nibbles holds value i in its low half
 // and value i + 16 in its high half.
@@ -45,8 +41,8 @@ struct Q4_0 {
   static void expand(const uint8_t* block, float* out) {
     const float scale = half_at(block);
     const u8x16 packed = load<u8x16>(block + 2);
-    store_f32(out, (wide(packed & 15) - 8.0f) * scale);
-    store_f32(out + LANES, (wide(packed >> 4) - 8.0f) * scale);
+    store_f32(out, (to_f32(packed & 15) - 8.0f) * scale);
+    store_f32(out + LANES, (to_f32(packed >> 4) - 8.0f) * scale);
   }
 };
 
@@ -55,8 +51,8 @@ struct Q4_1 {
   static void expand(const uint8_t* block, float* out) {
     const float scale = half_at(block), least = half_at(block + 2);
     const u8x16 packed = load<u8x16>(block + 4);
-    store_f32(out, wide(packed & 15) * scale + least);
-    store_f32(out + LANES, wide(packed >> 4) * scale + least);
+    store_f32(out, to_f32(packed & 15) * scale + least);
+    store_f32(out + LANES, to_f32(packed >> 4) * scale + least);
   }
 };
 
@@ -94,10 +90,8 @@ struct Q8_0 {
   static constexpr int32_t VALUES = 32, BYTES = 34;
   static void expand(const uint8_t* block, float* out) {
     const float scale = half_at(block);
-    for (int i = 0; i < VALUES; i += LANES) {
-      const i8x16 codes = load<i8x16>(block + 2 + i);
-      store_f32(out + i, __builtin_convertvector(codes, f32x16) * scale);
-    }
+    for (int i = 0; i < VALUES; i += LANES)
+      store_f32(out + i, to_f32(load<i8x16>(block + 2 + i)) * scale);
   }
 };
 

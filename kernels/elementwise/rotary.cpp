@@ -1,6 +1,5 @@
 // Rotary positions: the tables of a step, and the turning of freshly projected queries and keys.
 // Separate products and sums, so no element depends on which lane computes it.
-#include <algorithm>
 #include <cstring>
 
 #include "elementwise.h"
@@ -56,50 +55,22 @@ inline void turn(double angle, float* cosine, float* sine) {
   *sine = static_cast<float>(quadrant & 2 ? -second : second);
 }
 
-struct Pairs {
-  f32x16 first, second;
-};
-
-inline Pairs turned(Pairs x, f32x16 cosine, f32x16 sine) {
-  return {x.first * cosine - x.second * sine, x.second * cosine + x.first * sine};
-}
-
-inline Pairs even_odd(f32x16 a, f32x16 b) {
-  return {__builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30),
-          __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)};
-}
-
-inline Pairs braided(Pairs x) {
-  return {__builtin_shufflevector(x.first, x.second, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6,
-                                  22, 7, 23),
-          __builtin_shufflevector(x.first, x.second, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
-                                  14, 30, 15, 31)};
-}
-
-void rotate_interleaved(const float* x, const float* cosine, const float* sine, int32_t num_pairs,
-                        float* out) {
-  int32_t i = 0;
-  for (; i + LANES <= num_pairs; i += LANES) {
-    const Pairs pairs = even_odd(load_f32(x + 2 * i), load_f32(x + 2 * i + LANES));
-    const Pairs done = braided(turned(pairs, load_f32(cosine + i), load_f32(sine + i)));
-    store_f32(out + 2 * i, done.first);
-    store_f32(out + 2 * i + LANES, done.second);
-  }
-  for (; i < num_pairs; i++) {
-    const float first = x[2 * i], second = x[2 * i + 1];
-    out[2 * i] = first * cosine[i] - second * sine[i];
-    out[2 * i + 1] = second * cosine[i] + first * sine[i];
-  }
-}
-
-void rotate_halves(const float* x, const float* cosine, const float* sine, int32_t num_pairs,
-                   float* out) {
-  for (int32_t i = 0; i < num_pairs; i += LANES) {
-    const int count = std::min(LANES, num_pairs - i);
-    const Pairs pairs = {load_f32(x + i, count), load_f32(x + num_pairs + i, count)};
-    const Pairs done = turned(pairs, load_f32(cosine + i, count), load_f32(sine + i, count));
-    store_f32(out + i, done.first, count);
-    store_f32(out + num_pairs + i, done.second, count);
+// Each element is one expression of its own pair, so the compiler may take as many at once as it
+// likes. x and out are the same or do not overlap.
+void rotate(const float* x, const float* cosine, const float* sine, int32_t num_pairs,
+            bool interleaved, float* out) {
+  if (interleaved) {
+    for (int32_t i = 0; i < num_pairs; i++) {
+      const float first = x[2 * i], second = x[2 * i + 1];
+      out[2 * i] = first * cosine[i] - second * sine[i];
+      out[2 * i + 1] = second * cosine[i] + first * sine[i];
+    }
+  } else {
+    for (int32_t i = 0; i < num_pairs; i++) {
+      const float first = x[i], second = x[num_pairs + i];
+      out[i] = first * cosine[i] - second * sine[i];
+      out[num_pairs + i] = second * cosine[i] + first * sine[i];
+    }
   }
 }
 
@@ -113,10 +84,7 @@ void rotate_head(const RopeWrite& rope, int32_t token, const float* head, const 
     normalise(head, norm, rope.norm_eps, rope.norm_offset, head_dim, out);
     head = out;
   }
-  if (rope.interleaved)
-    rotate_interleaved(head, cosine, sine, num_pairs, out);
-  else
-    rotate_halves(head, cosine, sine, num_pairs, out);
+  rotate(head, cosine, sine, num_pairs, rope.interleaved != 0, out);
   if (!norm)
     std::memcpy(out + rope.rotary_dim, head + rope.rotary_dim,
                 sizeof(float) * (head_dim - rope.rotary_dim));

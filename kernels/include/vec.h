@@ -1,20 +1,138 @@
 // Sixteen lanes of float or int32, in the vector extension of GCC and Clang: one source for AVX-512,
 // AVX2 and plain C++. Every operation is one IEEE operation a lane, and the build forbids the
 // contraction of products and sums, so these functions give the same bits on every machine.
+//
+// With AVX-512 a vector is one register. Elsewhere it is a tree of halves (`Pair`) as long as
+// registers: compilers put wider vectors into memory and compare them lane by lane. Code that keeps
+// to operators (+ - * / & | ^ ~ << >> and comparisons, a scalar on either side too), to `a[lane]`
+// for reading and to the functions below compiles for both; `?:` and compiler builtins do not.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 namespace furcate {
 
 constexpr int LANES = 16;
 
+typedef float f32x4 __attribute__((vector_size(16)));
+typedef int32_t i32x4 __attribute__((vector_size(16)));
+typedef uint32_t u32x4 __attribute__((vector_size(16)));
+typedef float f32x8 __attribute__((vector_size(32)));
+typedef int32_t i32x8 __attribute__((vector_size(32)));
+typedef uint32_t u32x8 __attribute__((vector_size(32)));
+typedef uint16_t u16x16 __attribute__((vector_size(32)));
+typedef int8_t i8x16 __attribute__((vector_size(16)));
+typedef uint8_t u8x16 __attribute__((vector_size(16)));
+
+#if defined(__AVX512F__)
+
 typedef float f32x16 __attribute__((vector_size(64)));
 typedef int32_t i32x16 __attribute__((vector_size(64)));
 typedef uint32_t u32x16 __attribute__((vector_size(64)));
-typedef uint16_t u16x16 __attribute__((vector_size(32)));
-typedef int8_t i8x16 __attribute__((vector_size(16)));
+
+inline f32x8 low_half(f32x16 a) { return __builtin_shufflevector(a, a, 0, 1, 2, 3, 4, 5, 6, 7); }
+inline f32x8 high_half(f32x16 a) {
+  return __builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+#else
+
+template <typename Half>
+struct Pair {
+  using Element = std::decay_t<decltype(std::declval<const Half&>()[0])>;
+  static constexpr int HALF_LANES = sizeof(Half) / sizeof(Element);
+
+  Half low, high;
+
+  Element operator[](int lane) const {
+    return lane < HALF_LANES ? low[lane] : high[lane - HALF_LANES];
+  }
+  // The same bits as lanes of another type.
+  template <typename Other>
+  explicit operator Pair<Other>() const {
+    return {(Other)low, (Other)high};
+  }
+};
+
+#define FURCATE_BINARY(op)                                                            \
+  template <typename Half>                                                            \
+  inline Pair<Half> operator op(const Pair<Half>& a, const Pair<Half>& b) {           \
+    return {a.low op b.low, a.high op b.high};                                        \
+  }                                                                                   \
+  template <typename Half>                                                            \
+  inline Pair<Half> operator op(const Pair<Half>& a, typename Pair<Half>::Element b) { \
+    return {a.low op b, a.high op b};                                                 \
+  }                                                                                   \
+  template <typename Half>                                                            \
+  inline Pair<Half> operator op(typename Pair<Half>::Element a, const Pair<Half>& b) { \
+    return {a op b.low, a op b.high};                                                 \
+  }                                                                                   \
+  template <typename Half, typename Other>                                            \
+  inline Pair<Half>& operator op##=(Pair<Half>& a, const Other& b) {                  \
+    return a = a op b;                                                                \
+  }
+FURCATE_BINARY(+)
+FURCATE_BINARY(-)
+FURCATE_BINARY(*)
+FURCATE_BINARY(/)
+FURCATE_BINARY(&)
+FURCATE_BINARY(|)
+FURCATE_BINARY(^)
+FURCATE_BINARY(<<)
+FURCATE_BINARY(>>)
+#undef FURCATE_BINARY
+
+#define FURCATE_COMPARISON(op)                                                        \
+  template <typename Half>                                                            \
+  inline auto operator op(const Pair<Half>& a, const Pair<Half>& b)                   \
+      ->Pair<decltype(a.low op b.low)> {                                              \
+    return {a.low op b.low, a.high op b.high};                                        \
+  }                                                                                   \
+  template <typename Half>                                                            \
+  inline auto operator op(const Pair<Half>& a, typename Pair<Half>::Element b)        \
+      ->Pair<decltype(a.low op b)> {                                                  \
+    return {a.low op b, a.high op b};                                                 \
+  }
+FURCATE_COMPARISON(<)
+FURCATE_COMPARISON(<=)
+FURCATE_COMPARISON(>)
+FURCATE_COMPARISON(>=)
+FURCATE_COMPARISON(==)
+FURCATE_COMPARISON(!=)
+#undef FURCATE_COMPARISON
+
+template <typename Half>
+inline Pair<Half> operator-(const Pair<Half>& a) {
+  return {-a.low, -a.high};
+}
+template <typename Half>
+inline Pair<Half> operator~(const Pair<Half>& a) {
+  return {~a.low, ~a.high};
+}
+
+#if defined(__AVX2__)
+using f32x16 = Pair<f32x8>;
+using i32x16 = Pair<i32x8>;
+using u32x16 = Pair<u32x8>;
+inline f32x8 low_half(const f32x16& a) { return a.low; }
+inline f32x8 high_half(const f32x16& a) { return a.high; }
+#else
+using f32x16 = Pair<Pair<f32x4>>;
+using i32x16 = Pair<Pair<i32x4>>;
+using u32x16 = Pair<Pair<u32x4>>;
+inline Pair<f32x4> low_half(const f32x16& a) { return a.low; }
+inline Pair<f32x4> high_half(const f32x16& a) { return a.high; }
+inline f32x4 low_half(const Pair<f32x4>& a) { return a.low; }
+inline f32x4 high_half(const Pair<f32x4>& a) { return a.high; }
+#endif
+
+#endif
+
+inline f32x4 low_half(f32x8 a) { return __builtin_shufflevector(a, a, 0, 1, 2, 3); }
+inline f32x4 high_half(f32x8 a) { return __builtin_shufflevector(a, a, 4, 5, 6, 7); }
 
 template <typename Vector, typename Element>
 inline Vector load(const Element* from) {
@@ -32,9 +150,9 @@ inline f32x16 load_f32(const float* from) { return load<f32x16>(from); }
 
 // The first `count` lanes; zeros behind them.
 inline f32x16 load_f32(const float* from, int count) {
-  f32x16 vector{};
-  std::memcpy(&vector, from, sizeof(float) * count);
-  return vector;
+  float lanes[LANES] = {};
+  std::memcpy(lanes, from, sizeof(float) * count);
+  return load<f32x16>(lanes);
 }
 
 inline void store_f32(float* to, f32x16 vector) { store(to, vector); }
@@ -46,40 +164,76 @@ inline void store_f32(float* to, f32x16 vector, int count) {
 inline f32x16 splat(float value) { return value - f32x16{}; }
 inline i32x16 splat(int32_t value) { return value - i32x16{}; }
 
-inline f32x16 to_f32(i32x16 vector) { return __builtin_convertvector(vector, f32x16); }
-// Towards zero; for |a| < 2**31.
-inline i32x16 to_i32(f32x16 vector) { return __builtin_convertvector(vector, i32x16); }
+// Lane by lane from one element type to another: as a cast of the element. From float to int32 only
+// for |a| < 2**31.
+template <typename To, typename From>
+inline To convert(const From& from) {
+#if defined(__AVX512F__)
+  return __builtin_convertvector(from, To);
+#else
+  using Source = std::decay_t<decltype(std::declval<const From&>()[0])>;
+  using Target = std::decay_t<decltype(std::declval<const To&>()[0])>;
+  Source before[LANES];
+  Target after[LANES];
+  store(before, from);
+  for (int lane = 0; lane < LANES; lane++) after[lane] = static_cast<Target>(before[lane]);
+  return load<To>(after);
+#endif
+}
+
+inline f32x16 to_f32(i32x16 vector) { return convert<f32x16>(vector); }
+inline f32x16 to_f32(i8x16 vector) { return convert<f32x16>(vector); }
+inline f32x16 to_f32(u8x16 vector) { return convert<f32x16>(vector); }
+inline i32x16 to_i32(f32x16 vector) { return convert<i32x16>(vector); }  // towards zero
+inline i32x16 to_i32(i8x16 vector) { return convert<i32x16>(vector); }
+inline i8x16 to_i8(i32x16 vector) { return convert<i8x16>(vector); }
+inline u32x16 to_u32(u16x16 vector) { return convert<u32x16>(vector); }
+inline u16x16 to_u16(u32x16 vector) { return convert<u16x16>(vector); }
+
 inline f32x16 bits_f32(i32x16 vector) { return (f32x16)vector; }
+inline f32x16 bits_f32(u32x16 vector) { return (f32x16)vector; }
 inline i32x16 bits_i32(f32x16 vector) { return (i32x16)vector; }
 
-inline f32x16 select(i32x16 mask, f32x16 yes, f32x16 no) { return mask ? yes : no; }
-inline i32x16 select(i32x16 mask, i32x16 yes, i32x16 no) { return mask ? yes : no; }
+// Written with the compiler's `?:`, which becomes one instruction on the registers of a machine.
+template <typename Mask, typename Vector>
+inline Vector select(Mask mask, Vector yes, Vector no) {
+  return mask ? yes : no;
+}
+template <typename Vector>
+inline Vector greater(Vector a, Vector b) {
+  return a > b ? a : b;
+}
+template <typename Vector>
+inline Vector smaller(Vector a, Vector b) {
+  return a < b ? a : b;
+}
+#if !defined(__AVX512F__)
+template <typename Mask, typename Half>
+inline Pair<Half> select(const Pair<Mask>& mask, const Pair<Half>& yes, const Pair<Half>& no) {
+  return {select(mask.low, yes.low, no.low), select(mask.high, yes.high, no.high)};
+}
+template <typename Half>
+inline Pair<Half> greater(const Pair<Half>& a, const Pair<Half>& b) {
+  return {greater(a.low, b.low), greater(a.high, b.high)};
+}
+template <typename Half>
+inline Pair<Half> smaller(const Pair<Half>& a, const Pair<Half>& b) {
+  return {smaller(a.low, b.low), smaller(a.high, b.high)};
+}
+#endif
 
 // The second where the comparison fails, as with a NaN on either side.
-inline f32x16 maximum(f32x16 a, f32x16 b) { return a > b ? a : b; }
-inline f32x16 minimum(f32x16 a, f32x16 b) { return a < b ? a : b; }
-inline i32x16 maximum(i32x16 a, i32x16 b) { return a > b ? a : b; }
+inline f32x16 maximum(f32x16 a, f32x16 b) { return greater(a, b); }
+inline f32x16 minimum(f32x16 a, f32x16 b) { return smaller(a, b); }
+inline i32x16 maximum(i32x16 a, i32x16 b) { return greater(a, b); }
 inline f32x16 absolute(f32x16 a) { return bits_f32(bits_i32(a) & 0x7fffffff); }
 
 // To the nearest integer, halves to even; for |a| < 2**22.
-inline f32x16 round_even(f32x16 a) {
-  const f32x16 magic = splat(12582912.0f);
-  return (a + magic) - magic;
-}
-
-typedef float f32x8 __attribute__((vector_size(32)));
-typedef float f32x4 __attribute__((vector_size(16)));
-
-inline f32x8 low_half(f32x16 a) { return __builtin_shufflevector(a, a, 0, 1, 2, 3, 4, 5, 6, 7); }
-inline f32x8 high_half(f32x16 a) {
-  return __builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15);
-}
-inline f32x4 low_half(f32x8 a) { return __builtin_shufflevector(a, a, 0, 1, 2, 3); }
-inline f32x4 high_half(f32x8 a) { return __builtin_shufflevector(a, a, 4, 5, 6, 7); }
+inline f32x16 round_even(f32x16 a) { return (a + 12582912.0f) - 12582912.0f; }
 
 // Sums and maxima over the lanes, in one fixed order: lanes 8 apart first, then 4, 2, 1.
 inline float sum_lanes(f32x16 a) {
-  const f32x8 eight = low_half(a) + high_half(a);
+  const auto eight = low_half(a) + high_half(a);
   const f32x4 four = low_half(eight) + high_half(eight);
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
@@ -93,10 +247,8 @@ inline int32_t sum_lanes(i32x16 a) {
 
 // Of numbers: with a NaN among them the result is any lane.
 inline float max_lanes(f32x16 a) {
-  const f32x8 low = low_half(a), high = high_half(a);
-  const f32x8 eight = low > high ? low : high;
-  const f32x4 left = low_half(eight), right = high_half(eight);
-  const f32x4 four = left > right ? left : right;
+  const auto eight = greater(low_half(a), high_half(a));
+  const f32x4 four = greater(low_half(eight), high_half(eight));
   const float even = four[0] > four[2] ? four[0] : four[2];
   const float odd = four[1] > four[3] ? four[1] : four[3];
   return even > odd ? even : odd;
@@ -111,17 +263,14 @@ inline int32_t max_lanes(i32x16 a) {
 }
 
 // bfloat16 is the upper half of a float.
-inline f32x16 from_bf16(u16x16 stored) {
-  return (f32x16)(__builtin_convertvector(stored, u32x16) << 16);
-}
+inline f32x16 from_bf16(u16x16 stored) { return bits_f32(to_u32(stored) << 16); }
 
 // To the nearest, halves to even; NaNs stay NaNs.
 inline u16x16 to_bf16(f32x16 a) {
   const u32x16 bits = (u32x16)a;
   const u32x16 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const u32x16 quiet = (bits >> 16) | 0x40u;
-  const u32x16 is_nan = (u32x16)(a != a);
-  return __builtin_convertvector((is_nan & quiet) | (~is_nan & rounded), u16x16);
+  return to_u16(select(a != a, quiet, rounded));
 }
 
 inline float from_bf16(uint16_t stored) {
@@ -154,8 +303,8 @@ inline float from_f16(uint16_t stored) {
 }
 
 // e**a with a relative error below 2e-7 for -87 <= a <= 88; smaller arguments give zero, larger
-// ones are cut off, a NaN stays one. Range reduction by ln 2 in two parts (Cody and Waite 1980), then the Taylor
-// polynomial of degree 7 on [-ln 2 / 2, ln 2 / 2].
+// ones are cut off, a NaN stays one. Range reduction by ln 2 in two parts (Cody and Waite 1980),
+// then the Taylor polynomial of degree 7 on [-ln 2 / 2, ln 2 / 2].
 inline f32x16 exponential(f32x16 a) {
   const f32x16 x = minimum(splat(88.0f), maximum(splat(-87.0f), a));  // a NaN passes through
   const f32x16 n = round_even(x * 1.44269504f);
@@ -168,7 +317,7 @@ inline f32x16 exponential(f32x16 a) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  const i32x16 power = (__builtin_convertvector(n, i32x16) + 127) << 23;
+  const i32x16 power = (to_i32(n) + 127) << 23;
   return select(a < -87.0f, f32x16{}, p * bits_f32(power));
 }
 
