@@ -3,6 +3,10 @@
 // Every wait is for a word to change. It spins for as long as a kernel's barrier usually takes, then
 // gives its core away in turns, so that a thread which has none can get on, and at last sleeps: an
 // idle pool uses no processor time. Where there are more threads than cores nothing spins.
+//
+// Systems can leave two threads that wait for each other on one core for tens of milliseconds while
+// another core is free, which makes a barrier 400 times as slow. A thread that has spun in vain on
+// the core of another therefore moves away once; it is bound to nothing.
 #include "pool.h"
 
 #include <pthread.h>
@@ -62,22 +66,27 @@ class Word {
     pthread_mutex_unlock(&mutex_);
   }
 
-  void wait(uint32_t seen, int64_t spin_ns, int64_t yield_ns) {
-    if (value() != seen) return;
-    const int64_t began = now_ns();
-    while (now_ns() - began < spin_ns)
+  // These return whether the value has changed.
+  bool spin(uint32_t seen, int64_t duration_ns) const {
+    if (value() != seen) return true;
+    const int64_t end = now_ns() + duration_ns;
+    while (now_ns() < end)
       for (int n = 0; n < PAUSES_PER_LOOK; n++) {
         pause();
-        if (value() != seen) return;
+        if (value() != seen) return true;
       }
-    while (now_ns() - began < spin_ns + yield_ns) {
-      sched_yield();
-      if (value() != seen) return;
-    }
-    sleep(seen);
+    return false;
   }
 
- private:
+  bool yield(uint32_t seen, int64_t duration_ns) const {
+    const int64_t end = now_ns() + duration_ns;
+    while (now_ns() < end) {
+      sched_yield();
+      if (value() != seen) return true;
+    }
+    return false;
+  }
+
   void sleep(uint32_t seen) {
     pthread_mutex_lock(&mutex_);
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
@@ -86,36 +95,61 @@ class Word {
     pthread_mutex_unlock(&mutex_);
   }
 
+ private:
   std::atomic<uint32_t> value_{0};
   std::atomic<int32_t> sleepers_{0};
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
   pthread_cond_t changed_ = PTHREAD_COND_INITIALIZER;
 };
 
-struct alignas(LINE) Scratch {
-  void* memory = nullptr;
-  size_t num_bytes = 0;
+// What a thread has of its own.
+struct alignas(LINE) Local {
+  void* scratch = nullptr;
+  size_t scratch_bytes = 0;
+  std::atomic<int> cpu{-1};  // where it was when it last began to wait or to work
 };
+
+int current_cpu() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
+// Moves this thread to another CPU of those that it may use and `taken` does not hold, if any.
+#if defined(__linux__)
+void move_away(const cpu_set_t& taken) {
+  cpu_set_t allowed, others;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  CPU_AND(&others, &allowed, &taken);
+  CPU_XOR(&others, &others, &allowed);
+  if (CPU_COUNT(&others) == 0) return;
+  sched_setaffinity(0, sizeof others, &others);
+  sched_setaffinity(0, sizeof allowed, &allowed);
+}
+#endif
 
 }  // namespace
 
 class Pool {
  public:
-  explicit Pool(int count)
+  Pool(int count, const int32_t* cpus)
       : count_(count),
-        crowded_(count > usable_cpus()),
+        crowded_(cpus == nullptr && count > usable_cpus()),
+        pinned_(cpus != nullptr),
         threads_(new pthread_t[count]),
         starts_(new Start[count]),
-        scratch_(new Scratch[count]) {}
+        locals_(new Local[count]) {}
 
   ~Pool() {
     stopping_ = true;
     jobs_.advance();
     for (int n = 1; n <= started_; n++) pthread_join(threads_[n], nullptr);
-    for (int n = 0; n < count_; n++) std::free(scratch_[n].memory);
+    for (int n = 0; n < count_; n++) std::free(locals_[n].scratch);
     delete[] threads_;
     delete[] starts_;
-    delete[] scratch_;
+    delete[] locals_;
   }
 
   bool start(const int32_t* cpus) {
@@ -133,14 +167,17 @@ class Pool {
   void run(Job job, const void* context) {
     job_ = job;
     context_ = context;
-    if (count_ > 1) jobs_.advance();
+    if (count_ > 1) {
+      locals_[0].cpu.store(current_cpu(), std::memory_order_relaxed);
+      jobs_.advance();
+    }
     job(context, Worker{this, 0, count_});
-    barrier();
+    barrier(0);
   }
 
-  void barrier() {
+  void barrier(int index) {
     const uint32_t seen = phase_.value();
-    if (!arrive()) phase_.wait(seen, spin_ns(), yield_ns());
+    if (!arrive()) wait(phase_, seen, index);
   }
 
   int64_t claim() {
@@ -151,17 +188,17 @@ class Pool {
   }
 
   void* scratch(int index, size_t num_bytes) {
-    Scratch& own = scratch_[index];
-    if (num_bytes <= own.num_bytes) return own.memory;
-    std::free(own.memory);
+    Local& own = locals_[index];
+    if (num_bytes <= own.scratch_bytes) return own.scratch;
+    std::free(own.scratch);
     const size_t whole = (num_bytes / SCRATCH_ALIGNMENT + 1) * SCRATCH_ALIGNMENT;
-    own.memory = std::aligned_alloc(SCRATCH_ALIGNMENT, whole);
-    if (own.memory == nullptr) {
+    own.scratch = std::aligned_alloc(SCRATCH_ALIGNMENT, whole);
+    if (own.scratch == nullptr) {
       std::fprintf(stderr, "furcate kernels: no memory for %zu bytes of scratch\n", whole);
       std::abort();
     }
-    own.num_bytes = whole;
-    return own.memory;
+    own.scratch_bytes = whole;
+    return own.scratch;
   }
 
  private:
@@ -193,7 +230,7 @@ class Pool {
   // every thread has arrived; it need not wait for the others itself.
   void serve(int index) {
     for (uint32_t seen = 0;; seen++) {
-      jobs_.wait(seen, spin_ns(), yield_ns());
+      wait(jobs_, seen, index);
       if (stopping_) return;
       job_(context_, Worker{this, index, count_});
       arrive();
@@ -209,18 +246,42 @@ class Pool {
     return true;
   }
 
-  int64_t spin_ns() const { return crowded_ ? 0 : SPIN_NS; }
-  int64_t yield_ns() const { return crowded_ ? CROWDED_YIELD_NS : YIELD_NS; }
+  void wait(Word& word, uint32_t seen, int index) {
+    if (!crowded_) {
+      if (word.spin(seen, SPIN_NS)) return;
+      spread(index);
+    }
+    if (!word.yield(seen, crowded_ ? CROWDED_YIELD_NS : YIELD_NS)) word.sleep(seen);
+  }
+
+  // Off the core of another thread of the pool; the caller of jobs stays where it is.
+  void spread(int index) {
+    const int cpu = current_cpu();
+    locals_[index].cpu.store(cpu, std::memory_order_relaxed);
+    if (index == 0 || pinned_ || cpu < 0) return;
+#if defined(__linux__)
+    cpu_set_t taken;
+    CPU_ZERO(&taken);
+    for (int n = 0; n < count_; n++) {
+      const int other = locals_[n].cpu.load(std::memory_order_relaxed);
+      if (n != index && other >= 0 && other < CPU_SETSIZE) CPU_SET(other, &taken);
+    }
+    if (!CPU_ISSET(cpu, &taken)) return;
+    move_away(taken);
+    locals_[index].cpu.store(current_cpu(), std::memory_order_relaxed);
+#endif
+  }
 
   const int count_;
-  const bool crowded_;
+  const bool crowded_;  // more threads than cores
+  const bool pinned_;
   int started_ = 0;
   bool stopping_ = false;
   Job job_ = nullptr;
   const void* context_ = nullptr;
   pthread_t* threads_;
   Start* starts_;
-  Scratch* scratch_;
+  Local* locals_;
   alignas(LINE) Word jobs_;
   alignas(LINE) Word phase_;
   alignas(LINE) std::atomic<int32_t> arrived_{0};
@@ -229,11 +290,11 @@ class Pool {
 
 void* Worker::scratch(size_t num_bytes) const { return pool->scratch(index, num_bytes); }
 
-void Worker::barrier() const { pool->barrier(); }
+void Worker::barrier() const { pool->barrier(index); }
 
 int64_t Worker::claim(int64_t num_tasks) const { return num_tasks > 0 ? pool->claim() : 0; }
 
-void Worker::finish_tasks() const { pool->barrier(); }
+void Worker::finish_tasks() const { pool->barrier(index); }
 
 void run(Pool* pool, Job job, const void* context) { pool->run(job, context); }
 
@@ -241,7 +302,7 @@ void run(Pool* pool, Job job, const void* context) { pool->run(job, context); }
 
 furcate::Pool* fc_pool_new(int32_t num_threads, const int32_t* cpus) {
   if (num_threads < 1) return nullptr;
-  furcate::Pool* pool = new furcate::Pool(num_threads);
+  furcate::Pool* pool = new furcate::Pool(num_threads, cpus);
   if (pool->start(cpus)) return pool;
   delete pool;
   return nullptr;
