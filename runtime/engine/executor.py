@@ -1,7 +1,8 @@
 """Runs forwards and draws from their logits: the only place that starts device work.
 
-A step is `submit`, which may return before the forward has ended, and `collect`, which draws. What
-a row needs from the host (masks) may be made in between. Knows no streams.
+A step is `submit`, which may return before the forward has ended, and `collect`, which waits. Rows
+that need nothing more from the host are drawn as soon as their logits are there; for the others it
+is told with `collect`, so that masks are made while the forward runs. Knows no streams.
 """
 
 from __future__ import annotations
@@ -40,10 +41,15 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """In the order in which they were asked for."""
+    """In the order in which they were asked for: first the draws of `submit`, then of `collect`."""
 
     sampled: Sequence[Sampled]
     scores: Sequence[Alternatives]
+
+
+class _Step(NamedTuple):
+    logits: torch.Tensor  # [L, vocab_size]
+    draws: Sequence[Draw]  # known at its submission
 
 
 class Executor(Protocol):
@@ -61,18 +67,25 @@ class Executor(Protocol):
     @property
     def page_size(self) -> int: ...
 
-    def submit(self, batch: ForwardBatch) -> int:
-        """Starts the forward; its sequence number, counted from 1."""
+    def submit(self, batch: ForwardBatch, draws: Sequence[Draw] = ()) -> int:
+        """Starts the forward; its sequence number, counted from 1. The draws are made when it has
+        ended; what their rows refer to is left alone until then."""
         ...
 
     def collect(self, seq: int, draws: Sequence[Draw], scores: Sequence[Score]) -> StepResult:
-        """Waits for forward `seq` and draws from it; called once at most for each, and not for
-        earlier ones afterwards. An exception of the forward is raised here or in `submit`."""
+        """Waits for forward `seq` and makes the rest of its draws; called once at most for each,
+        and not for earlier ones afterwards. An exception of the forward is raised here or in
+        `submit`."""
+        ...
+
+    def close(self) -> None:
+        """Ends what the executor has started; no call comes afterwards. Idempotent."""
         ...
 
 
 class ModelExecutor:
-    """The executor over any Model: computes in `submit`, in the caller's thread."""
+    """The executor over any Model: computes in `submit`, in the caller's thread, and draws in
+    `collect`."""
 
     def __init__(self, model: Model, num_pages: int, page_size: int) -> None:
         self.model = model
@@ -81,7 +94,7 @@ class ModelExecutor:
         model.allocate(num_pages, page_size)
         self._sampler = Sampler()
         self._seq = 0
-        self._logits: dict[int, torch.Tensor] = {}  # by sequence number; [L, vocab_size]
+        self._steps: dict[int, _Step] = {}  # by sequence number
 
     @property
     def vocab_size(self) -> int:
@@ -91,18 +104,22 @@ class ModelExecutor:
     def max_context(self) -> int:
         return self.model.max_context
 
-    def submit(self, batch: ForwardBatch) -> int:
+    def submit(self, batch: ForwardBatch, draws: Sequence[Draw] = ()) -> int:
         self._seq += 1
-        self._logits[self._seq] = self.model.forward(batch)
+        self._steps[self._seq] = _Step(self.model.forward(batch), draws)
         return self._seq
 
     def collect(self, seq: int, draws: Sequence[Draw], scores: Sequence[Score]) -> StepResult:
-        logits = self._logits.pop(seq)
-        for abandoned in [earlier for earlier in self._logits if earlier < seq]:
-            del self._logits[abandoned]
+        step = self._steps.pop(seq)
+        for abandoned in [earlier for earlier in self._steps if earlier < seq]:
+            del self._steps[abandoned]
+        logits, draws = step.logits, (*step.draws, *draws)
         sampled: Sequence[Sampled] = ()
         if draws:
             rows = [draw.logit for draw in draws]
             chosen = logits if rows == list(range(len(logits))) else logits[rows]
             sampled = self._sampler.sample(chosen, [draw.row for draw in draws])
         return StepResult(sampled, log_probs(logits, scores) if scores else ())
+
+    def close(self) -> None:
+        self._steps.clear()

@@ -97,6 +97,7 @@ class Scheduler:
         return events
 
     def close(self) -> None:
+        self._executor.close()
         self._constraints.close()
 
     def check(self) -> None:
@@ -108,26 +109,19 @@ class Scheduler:
     def _run(self, step: Step) -> None:
         scores = list(_scores(step.rows))
         try:
-            seq = self._executor.submit(step.plan.batch())
-            drawing, draws = self._draws(step.rows)
-            result = self._executor.collect(seq, draws, scores)
+            free, masked = _split(_drawing(step.rows))
+            seq = self._executor.submit(step.plan.batch(), [self._draw(row) for row in free])
+            result = self._executor.collect(seq, [self._draw(row) for row in masked], scores)
         except Exception as error:  # whatever the device raises costs this step's streams alone
             self._fail_step(step, error)
             return
         self.batcher.retire(step.plan.step)
-        self._commit(step, drawing, result)
+        self._commit(step, [row.stream for row in (*free, *masked)], result)
 
-    def _draws(self, rows: Sequence[StreamRow]) -> tuple[list[Stream], list[Draw]]:
-        """What to sample: of each stream whose last known token is in the step. Masks are filled
-        here, while the forward runs."""
-        drawing: list[Stream] = []
-        draws: list[Draw] = []
-        for row in rows:
-            if row.begin + row.count == len(row.stream.tokens) and _draws_next(row.stream):
-                sample = self._sample_row(row.stream)
-                drawing.append(row.stream)
-                draws.append(Draw(row.logit + row.num_logits - 1, sample))
-        return drawing, draws
+    def _draw(self, row: StreamRow) -> Draw:
+        """How to sample the token after the row's last. A mask is filled here: for rows that have
+        one this is called while the forward runs."""
+        return Draw(row.logit + row.num_logits - 1, self._sample_row(row.stream))
 
     def _sample_row(self, stream: Stream) -> SampleRow:
         active = stream.generation
@@ -238,9 +232,26 @@ class Scheduler:
         )
 
 
-def _draws_next(stream: Stream) -> bool:
-    active = stream.generation
-    return active is not None and not stream.awaits_constraint and active.budget > 0
+def _drawing(rows: Sequence[StreamRow]) -> Iterator[StreamRow]:
+    """The rows whose stream's last known token is in the step and wants another after it."""
+    for row in rows:
+        stream = row.stream
+        active = stream.generation
+        if active is None or stream.awaits_constraint or active.budget <= 0:
+            continue
+        if row.begin + row.count == len(stream.tokens):
+            yield row
+
+
+def _split(rows: Iterator[StreamRow]) -> tuple[list[StreamRow], list[StreamRow]]:
+    """Those that may be drawn without the host, and those that wait for a mask."""
+    free: list[StreamRow] = []
+    masked: list[StreamRow] = []
+    for row in rows:
+        active = row.stream.generation
+        assert active is not None
+        (free if active.matcher is None else masked).append(row)
+    return free, masked
 
 
 def _scores(rows: Sequence[StreamRow]) -> Iterator[Score]:
