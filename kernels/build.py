@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMPILERS",
+    "PACKAGE",
     "TIERS",
     "BuildFailed",
     "Compiler",
@@ -84,7 +85,7 @@ class Plan:
     flags: tuple[str, ...]
     folder: Path
     sources: tuple[Path, ...]
-    include: Path
+    package: Path
     content_key: str  # of sources, headers, flags and processor
     compiler: Compiler | None
 
@@ -127,12 +128,12 @@ def plan(tier: str, folder: Path, ops: Sequence[str] = (), package: Path = PACKA
     if ops:
         sources = [path for path in sources if path.parent.name in ops]
     content = hashlib.sha256(" ".join(flags + LINK_FLAGS).encode())
-    for path in sources + _headers(package / "include"):
+    for path in sources + _headers(package):
         content.update(f"\0{path.relative_to(package)}\0".encode())
         content.update(path.read_bytes())
     content.update(_processor(flags).encode())
-    include = package / "include"
-    return Plan(tier, flags, folder, tuple(sources), include, content.hexdigest(), find_compiler())
+    key = content.hexdigest()
+    return Plan(tier, flags, folder, tuple(sources), package, key, find_compiler())
 
 
 def build(tier: str, folder: Path, ops: Sequence[str] = (), package: Path = PACKAGE) -> Path:
@@ -157,8 +158,8 @@ def build(tier: str, folder: Path, ops: Sequence[str] = (), package: Path = PACK
     return found
 
 
-def _headers(include: Path) -> list[Path]:
-    return sorted(include.glob("*.h"))
+def _headers(package: Path) -> list[Path]:
+    return sorted(package.glob("include/*.h"))
 
 
 def _processor(flags: Sequence[str]) -> str:
@@ -193,8 +194,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _compile(wanted: Plan) -> Path:
     assert wanted.compiler is not None
-    common = [wanted.compiler.path, *wanted.flags, f"-I{wanted.include}"]
-    headers = hashlib.sha256(b"".join(path.read_bytes() for path in _headers(wanted.include)))
+    common = [wanted.compiler.path, *wanted.flags, f"-I{wanted.package / 'include'}"]
+    headers = hashlib.sha256(b"".join(path.read_bytes() for path in _headers(wanted.package)))
     base = " ".join(
         [wanted.compiler.version, headers.hexdigest(), _processor(wanted.flags), *common]
     )

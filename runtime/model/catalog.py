@@ -93,7 +93,7 @@ def cache_home(environ: Mapping[str, str] | None = None) -> Path:
     home = environ.get("HOME", "")
     if not os.path.isabs(home):
         raise ModelError(
-            f"there is no folder for models: XDG_CACHE_HOME is {named!r} and HOME is {home!r}; "
+            f"there is no cache folder: XDG_CACHE_HOME is {named!r} and HOME is {home!r}; "
             "set XDG_CACHE_HOME to a writable folder or name a .gguf file"
         )
     return Path(home) / ".cache" / "furcate"
