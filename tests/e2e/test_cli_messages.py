@@ -58,7 +58,8 @@ def program(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["serve", "--help"], ["run", "--help"], ["models", "list"]]
+    "arguments",
+    [["--help"], ["serve", "--help"], ["run", "--help"], ["models", "list"], ["kernels", "list"]],
 )
 def test_help_and_lists_load_no_tensors(arguments: list[str]) -> None:
     code = (

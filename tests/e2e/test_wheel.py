@@ -67,6 +67,9 @@ def test_neither_sdist_nor_wheel_holds_links(built: Path) -> None:
         "furcate/kernels/linear/__init__.py",
     } <= names
     assert not [name for name in names if name.startswith(("lang/", "runtime/", "kernels/"))]
+    # Kernels are compiled where they are installed.
+    sources = run("git", "ls-files", "kernels", cwd=ROOT).splitlines()
+    assert {f"furcate/{name}" for name in sources} <= names
 
 
 def test_the_wheel_runs_a_program_outside_the_checkout(built: Path, tmp_path: Path) -> None:
