@@ -7,21 +7,22 @@
 namespace furcate {
 
 constexpr int SPLIT = 256;  // keys that share one softmax before the merge, at multiples of SPLIT
+constexpr int MAX_HEAD_DIM = 256;
 
 enum class KVType : int32_t { bf16 = 0, int8 = 1 };
 
 // Facts of the heads and pages. page_size divides SPLIT and is a multiple of 16; head_dim is a
-// multiple of 16; query heads h * group .. h * group + group - 1 read kv head h.
+// multiple of 16 up to MAX_HEAD_DIM; query heads h * group .. h * group + group - 1 read kv head h.
 struct KVShape {
   KVType type;
   int32_t num_heads, kv_heads, head_dim, page_size, num_pages;
 };
 
-// One layer's pages; see paged_attention/cpu.cpp for the layout within a page.
+// One layer's pages; see attention_pages.h for the layout within a page.
 struct KVPages {
   void* keys;
   void* values;
-  float* key_scales;    // int8 only: one a token and kv head
+  float* key_scales;    // int8 only: one a token and kv head  [num_pages, kv_heads, page_size]
   float* value_scales;
 };
 
@@ -41,8 +42,9 @@ struct PageCopy {
   int32_t source, target, num_tokens;
 };
 
-// Which query meets which keys: made once a step, read by every layer. Rows whose tables name the
-// same pages for a whole split read it together; that changes no bit.
+// Which query meets which keys: made once a step, read by every layer, one after the other. Rows
+// whose tables name the same pages for a whole split read it together; that changes no bit. A plan
+// keeps the pointers of the rows that it was made from.
 struct AttentionPlan;
 AttentionPlan* attention_plan_new(const KVShape& shape);
 void attention_plan_free(AttentionPlan* plan);
@@ -54,7 +56,7 @@ struct Attention {
   const AttentionPlan* plan;
   const uint16_t* q;  // bfloat16 [T, num_heads, head_dim], rotated
   const Rows* out;    // [T, num_heads * head_dim]
-  float scale;        // of the scores, 1 / sqrt(head_dim) as a rule
+  float scale;        // of the scores, > 0, 1 / sqrt(head_dim) as a rule
   float soft_cap;     // scores become soft_cap * tanh(score / soft_cap); 0: off
   int32_t window;     // a query sees its last `window` positions, itself included; 0: all
 };
@@ -71,7 +73,7 @@ int attention_num_stages(const AttentionPlan& plan);
 int64_t attention_num_tasks(const AttentionPlan& plan, int stage);
 void attention_task(const Attention& attention, int stage, int64_t task, const Worker& worker);
 
-// Bytes of one page of one layer: keys, values and scales. [2] = {bytes of keys, of key scales}
+// Bytes of one page of one layer; the values take as many. {bytes of keys, of key scales}
 void kv_page_bytes(const KVShape& shape, int64_t bytes[2]);
 
 }  // namespace furcate

@@ -1,0 +1,72 @@
+// Sums of products of bfloat16 pairs in registers, for the kernels of attention alone.
+//
+// With AVX512_BF16 one instruction adds both products of a pair: the second member's first, each
+// with its own rounding, subnormal numbers being zeros. The other tiers do the same in two steps
+// and give the same bits as long as no product or sum is subnormal: a product of two bfloat16
+// numbers is exact in float32, so it does not matter whether it is fused with the sum.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "vec.h"
+
+namespace furcate {
+
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+
+constexpr int PANEL = 12;        // rows of a tile of registers
+constexpr int ACCUMULATORS = 24;  // of sixteen lanes
+
+using Bf16Pairs = __m512bh;
+
+inline Bf16Pairs load_pairs(const uint32_t* from) { return (__m512bh)_mm512_loadu_si512(from); }
+inline Bf16Pairs repeat_pair(uint32_t pair) {
+  return (__m512bh)_mm512_set1_epi32(static_cast<int32_t>(pair));
+}
+inline f32x16 add_products(f32x16 sum, Bf16Pairs a, Bf16Pairs b) {
+  return _mm512_dpbf16_ps(sum, a, b);
+}
+inline u16x16 round_bf16(f32x16 a) { return (u16x16)_mm512_cvtneps_pbh(a); }
+
+#else
+
+struct Bf16Pairs {
+  f32x16 first, second;
+};
+
+inline Bf16Pairs split_pairs(u32x16 pairs) {
+  return {bits_f32(pairs << 16), bits_f32(pairs & 0xffff0000u)};
+}
+inline Bf16Pairs load_pairs(const uint32_t* from) { return split_pairs(load<u32x16>(from)); }
+inline Bf16Pairs repeat_pair(uint32_t pair) { return split_pairs(pair + u32x16{}); }
+inline u16x16 round_bf16(f32x16 a) { return to_bf16(a); }
+
+#if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
+
+constexpr int PANEL = 4;
+constexpr int ACCUMULATORS = 4;
+
+inline f32x16 fused(f32x16 sum, const f32x16& a, const f32x16& b) {
+  return {_mm256_fmadd_ps(a.low, b.low, sum.low), _mm256_fmadd_ps(a.high, b.high, sum.high)};
+}
+inline f32x16 add_products(f32x16 sum, const Bf16Pairs& a, const Bf16Pairs& b) {
+  return fused(fused(sum, a.second, b.second), a.first, b.first);
+}
+
+#else
+
+constexpr int PANEL = 2;
+constexpr int ACCUMULATORS = 2;
+
+inline f32x16 add_products(f32x16 sum, const Bf16Pairs& a, const Bf16Pairs& b) {
+  return (sum + a.second * b.second) + a.first * b.first;
+}
+
+#endif
+#endif
+
+}  // namespace furcate

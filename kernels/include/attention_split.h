@@ -1,0 +1,55 @@
+// Queries of one kv head against one split of SPLIT keys: for the kernels of attention alone.
+#pragma once
+
+#include <cfloat>
+#include <cstdint>
+
+#include "attention.h"
+#include "attention_plan.h"
+#include "vec.h"
+
+namespace furcate {
+
+// Rows of the left operands are as far apart as a constant: their addresses need one register.
+constexpr int32_t PAIR_STRIDE = SPLIT / 2 + 16;  // in pairs; MAX_HEAD_DIM is no larger than SPLIT
+constexpr float SMALLEST_POWER = -125.0f;
+constexpr float UNSEEN = -FLT_MAX;  // the maximum of no scores, in units of log 2
+
+// 2**y for y <= 0 with a relative error below 2e-7; zero below SMALLEST_POWER; a NaN stays one.
+// The whole part is read off the bits of a sum that leaves no room for fractions, and goes into the
+// exponent; the rest is a minimax polynomial that is exact at 0.
+inline f32x16 power_of_two(f32x16 y) {
+  const f32x16 shifted = y + 12582912.0f;
+  const f32x16 f = y - (shifted - 12582912.0f);
+  f32x16 p = f * 0.0013264727f + 0.009671513f;
+  p = p * f + 0.055507336f;
+  p = p * f + 0.24022242f;
+  p = p * f + 0.693147f;
+  p = p * f + 1.0f;
+  const f32x16 scaled = bits_f32((u32x16)p + ((u32x16)shifted << 23));
+  return select(y < SMALLEST_POWER, f32x16{}, scaled);
+}
+
+// A worker's memory for one tile, and the tile in it.
+struct SplitWork {
+  int32_t count;                    // of queries
+  int32_t positions[MAX_QUERIES];   // ascending
+  float* results[MAX_QUERIES];      // [head_dim] sums, the maximum, the sum of the weights
+  uint32_t* q;                      // [MAX_QUERIES, PAIR_STRIDE] pairs of bfloat16
+  float* scores;                    // [MAX_QUERIES, SCORE_STRIDE]
+  uint32_t* weights;                // [MAX_QUERIES, PAIR_STRIDE] pairs of bfloat16
+  uint32_t* edges;                  // [2, head_dim] pairs of values, one half of each zero
+  uint16_t* keys;                   // int8 only: the split in bfloat16
+  uint16_t* values;
+  float* key_scales;                // int8 only [SPLIT]
+  float* value_scales;
+};
+
+constexpr int32_t SCORE_STRIDE = SPLIT + STRIP;
+
+// Computes the results of every query of the tile over this split alone. A query that sees none of
+// its keys gets maximum UNSEEN and sum 0; its sums are then not written.
+void attend_split(const Attention& attention, const int32_t* page_ids, int32_t head, int32_t split,
+                  SplitWork& work);
+
+}  // namespace furcate

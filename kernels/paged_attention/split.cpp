@@ -1,0 +1,373 @@
+// One split: the scores of a few queries, their softmax, the weighted sum of the values.
+//
+// A query's result depends on its own vector and on the keys and values that it sees. Whatever else
+// is in its tile adds weights of exactly zero; where those would meet numbers that are not finite,
+// the query is computed again without them. Slots that nobody has written are never read as numbers.
+#include "attention_split.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "attention_dot.h"
+#include "vec.h"
+
+namespace furcate {
+namespace {
+
+constexpr int32_t MAX_STRIPS = SPLIT / STRIP;
+constexpr int32_t MAX_SEGMENTS = MAX_STRIPS + 2;
+constexpr float LOG2_E = 1.44269504f;
+constexpr float SMALLEST_NORMAL = FLT_MIN;
+
+struct Range {  // of keys within the split
+  int32_t begin, end;
+  bool empty() const { return begin >= end; }
+  bool operator!=(const Range& other) const { return begin != other.begin || end != other.end; }
+  int32_t first_strip() const { return begin / STRIP; }
+  int32_t end_strip() const { return (end + STRIP - 1) / STRIP; }
+};
+
+struct Segment {  // pairs of slots with their values one after the other
+  const uint32_t* values;
+  int32_t first_pair, num_pairs;
+};
+
+// scores [R, strips]: sixteen keys to a register, the pairs of dimensions ascending.
+template <int R, int C>
+void score_tile(const uint32_t* q, const uint32_t* const* strips, int32_t num_pairs,
+                float* scores) {
+  f32x16 sums[R][C] = {};
+  const uint32_t* keys[C];
+  for (int c = 0; c < C; c++) keys[c] = strips[c];
+  for (int32_t pair = 0; pair < num_pairs; pair++) {
+    Bf16Pairs k[C];
+    for (int c = 0; c < C; c++) k[c] = load_pairs(keys[c] + pair * STRIP);
+    for (int r = 0; r < R; r++) {
+      const Bf16Pairs element = repeat_pair(q[r * PAIR_STRIDE + pair]);
+      for (int c = 0; c < C; c++) sums[r][c] = add_products(sums[r][c], element, k[c]);
+    }
+  }
+  for (int r = 0; r < R; r++)
+    for (int c = 0; c < C; c++) store_f32(scores + r * SCORE_STRIDE + c * STRIP, sums[r][c]);
+}
+
+template <int R>
+void score_panel(const uint32_t* q, const uint32_t* const* strips, int32_t num_strips,
+                 int32_t num_pairs, float* scores) {
+  int32_t strip = 0;
+  const auto all_of = [&](auto columns) {
+    constexpr int C = decltype(columns)::value;
+    if constexpr (R * C <= ACCUMULATORS)
+      for (; strip + C <= num_strips; strip += C)
+        score_tile<R, C>(q, strips + strip, num_pairs, scores + strip * STRIP);
+  };
+  all_of(std::integral_constant<int, 8>());
+  all_of(std::integral_constant<int, 4>());
+  all_of(std::integral_constant<int, 2>());
+  all_of(std::integral_constant<int, 1>());
+}
+
+// results [R, dims]: sixteen dimensions to a register, the pairs of keys ascending.
+template <int R, int C>
+void value_tile(const uint32_t* weights, const Segment* segments, int32_t num_segments,
+                int32_t head_dim, int32_t dim, float* const* results) {
+  f32x16 sums[R][C] = {};
+  for (int32_t n = 0; n < num_segments; n++) {
+    const uint32_t* values = segments[n].values + dim;
+    const uint32_t* pairs = weights + segments[n].first_pair;
+    for (int32_t left = segments[n].num_pairs; left > 0; left--, values += head_dim, pairs++) {
+      Bf16Pairs v[C];
+      for (int c = 0; c < C; c++) v[c] = load_pairs(values + c * LANES);
+      for (int r = 0; r < R; r++) {
+        const Bf16Pairs weight = repeat_pair(pairs[r * PAIR_STRIDE]);
+        for (int c = 0; c < C; c++) sums[r][c] = add_products(sums[r][c], weight, v[c]);
+      }
+    }
+  }
+  for (int r = 0; r < R; r++)
+    for (int c = 0; c < C; c++) store_f32(results[r] + dim + c * LANES, sums[r][c]);
+}
+
+template <int R>
+void value_panel(const uint32_t* weights, const Segment* segments, int32_t num_segments,
+                 int32_t head_dim, float* const* results) {
+  int32_t dim = 0;
+  const auto all_of = [&](auto columns) {
+    constexpr int C = decltype(columns)::value;
+    if constexpr (R * C <= ACCUMULATORS)
+      for (; dim + C * LANES <= head_dim; dim += C * LANES)
+        value_tile<R, C>(weights, segments, num_segments, head_dim, dim, results);
+  };
+  all_of(std::integral_constant<int, 8>());
+  all_of(std::integral_constant<int, 4>());
+  all_of(std::integral_constant<int, 2>());
+  all_of(std::integral_constant<int, 1>());
+}
+
+using ScorePanel = void (*)(const uint32_t*, const uint32_t* const*, int32_t, int32_t, float*);
+using ValuePanel = void (*)(const uint32_t*, const Segment*, int32_t, int32_t, float* const*);
+struct Panels {
+  ScorePanel scores[PANEL];
+  ValuePanel values[PANEL];
+};
+template <int... N>
+constexpr Panels make_panels(std::integer_sequence<int, N...>) {
+  return {{score_panel<N + 1>...}, {value_panel<N + 1>...}};
+}
+constexpr Panels PANELS = make_panels(std::make_integer_sequence<int, PANEL>());
+
+// The slots of one split of one kv head, read as bfloat16.
+class SplitPages {
+ public:
+  SplitPages(const Attention& attention, const int32_t* page_ids, int32_t head, Range range,
+             SplitWork& work)
+      : shape_(*attention.shape), pages_(*attention.pages), ids_(page_ids), head_(head),
+        work_(work), is_int8_(shape_.type == KVType::int8) {
+    if (is_int8_) expand(range);
+  }
+
+  bool is_int8() const { return is_int8_; }
+
+  const uint32_t* strip(int32_t n) const {
+    if (is_int8_) return pairs(work_.keys) + n * STRIP * shape_.head_dim / 2;
+    const int32_t slot = n * STRIP, page = slot / shape_.page_size;
+    return pairs(static_cast<const uint16_t*>(pages_.keys) + offset(page)) +
+           slot % shape_.page_size * shape_.head_dim / 2;
+  }
+
+  // The values of `range` in order, halves outside of it being zeros.
+  int32_t segments(Range range, Segment* segments) const {
+    const int32_t page_pairs = shape_.page_size / 2;
+    int32_t count = 0, first = range.begin / 2;
+    const int32_t end = range.end / 2;  // pairs that are whole at their end
+    if (range.begin % 2) {
+      segments[count++] = {edge(0, first, 0xffff0000u), first, 1};
+      first++;
+    }
+    for (int32_t next; first < end; first = next) {
+      next = std::min(end, (first / page_pairs + 1) * page_pairs);
+      segments[count++] = {value_pair(first), first, next - first};
+    }
+    if (range.end % 2) segments[count++] = {edge(1, end, 0x0000ffffu), end, 1};
+    return count;
+  }
+
+ private:
+  static const uint32_t* pairs(const uint16_t* elements) {
+    return reinterpret_cast<const uint32_t*>(elements);
+  }
+
+  int64_t offset(int32_t page) const { return page_offset(shape_, ids_[page], head_); }
+
+  const uint32_t* value_pair(int32_t pair) const {
+    if (is_int8_) return pairs(work_.values) + pair * shape_.head_dim;
+    const int32_t page_pairs = shape_.page_size / 2;
+    return pairs(static_cast<const uint16_t*>(pages_.values) + offset(pair / page_pairs)) +
+           pair % page_pairs * shape_.head_dim;
+  }
+
+  const uint32_t* edge(int32_t which, int32_t pair, uint32_t mask) const {
+    uint32_t* to = work_.edges + which * shape_.head_dim;
+    const uint32_t* from = value_pair(pair);
+    for (int32_t dim = 0; dim < shape_.head_dim; dim++) to[dim] = from[dim] & mask;
+    return to;
+  }
+
+  void expand(Range range) {
+    const int32_t size = shape_.page_size, head_dim = shape_.head_dim;
+    for (int32_t page = range.begin / size; page * size < range.end; page++) {
+      const int32_t slot = page * size;
+      const int32_t count = std::min(size, range.end_strip() * STRIP - slot) * head_dim;
+      to_bf16_elements(static_cast<const int8_t*>(pages_.keys) + offset(page), count,
+                       work_.keys + slot * head_dim);
+      to_bf16_elements(static_cast<const int8_t*>(pages_.values) + offset(page), count,
+                       work_.values + slot * head_dim);
+      const int64_t scale = scale_offset(shape_, ids_[page], head_);
+      std::copy_n(pages_.key_scales + scale, size, work_.key_scales + slot);
+      std::copy_n(pages_.value_scales + scale, size, work_.value_scales + slot);
+    }
+  }
+
+  static void to_bf16_elements(const int8_t* from, int32_t count, uint16_t* to) {
+    for (int32_t i = 0; i < count; i += LANES)
+      store(to + i, round_bf16(to_f32(load<i8x16>(from + i))));
+  }
+
+  const KVShape& shape_;
+  const KVPages& pages_;
+  const int32_t* ids_;
+  const int32_t head_;
+  SplitWork& work_;
+  const bool is_int8_;
+};
+
+// tanh of the scores, whose error near 0 is that of a number near 1: it is multiplied by the cap.
+inline f32x16 capped(f32x16 score, float scale, float cap) {
+  const f32x16 x = score * (scale / cap);
+  const f32x16 bounded = minimum(splat(40.0f), maximum(splat(-40.0f), x));  // a NaN passes through
+  return (1.0f - 2.0f / (exponential(bounded * 2.0f) + 1.0f)) * cap;
+}
+
+// What the scores need before their maximum is taken: scales, cap, and -inf for what is not seen.
+// Returns the factor from what they are now to powers of two.
+float finish_scores(const Attention& attention, const float* key_scales, Range range,
+                    float* scores) {
+  const int32_t first = range.first_strip(), end = range.end_strip();
+  for (int32_t strip = first; key_scales && strip < end; strip++)
+    store_f32(scores + strip * STRIP,
+              load_f32(scores + strip * STRIP) * load_f32(key_scales + strip * STRIP));
+  const float cap = attention.soft_cap;
+  for (int32_t strip = first; cap > 0.0f && strip < end; strip++)
+    store_f32(scores + strip * STRIP,
+              capped(load_f32(scores + strip * STRIP), attention.scale, cap));
+  for (int32_t key = first * STRIP; key < range.begin; key++) scores[key] = -INFINITY;
+  for (int32_t key = range.end; key < end * STRIP; key++) scores[key] = -INFINITY;
+  return cap > 0.0f ? LOG2_E : attention.scale * LOG2_E;
+}
+
+// The weights of one query, rounded to bfloat16, relative to its maximum; zeros outside of `range`
+// within `tile`. The sum is that of the rounded weights: then they add up to one exactly. With int8
+// values the stored weights hold the values' scales too, and the sum is of what they were before.
+void softmax(float* scores, uint32_t* weights, const float* value_scales, float unit, Range range,
+             Range tile, float* maximum_and_sum) {
+  const int32_t first = range.first_strip(), end = range.end_strip();
+  f32x16 largest = splat(UNSEEN);
+  for (int32_t strip = first; strip < end; strip++)
+    largest = maximum(load_f32(scores + strip * STRIP), largest);
+  const float raw = max_lanes(largest), top = raw == UNSEEN ? UNSEEN : raw * unit;
+  for (int32_t strip = tile.first_strip() / 2 * 2; strip < first; strip++)
+    store(weights + strip * STRIP / 2, u16x16{});
+  f32x16 sums{};
+  for (int32_t strip = first; strip < end; strip++) {
+    const f32x16 p = power_of_two(load_f32(scores + strip * STRIP) * unit - top);
+    f32x16 weight = p;
+    if (value_scales) {
+      sums += p;
+      weight = p * load_f32(value_scales + strip * STRIP);
+      weight = select((p == 0.0f) | (absolute(weight) < SMALLEST_NORMAL), f32x16{}, weight);
+    }
+    store(weights + strip * STRIP / 2, round_bf16(weight));
+  }
+  for (int32_t strip = end; strip < (tile.end_strip() + 1) / 2 * 2; strip++)
+    store(weights + strip * STRIP / 2, u16x16{});
+  if (!value_scales) {
+    const Bf16Pairs ones = repeat_pair(0x3f803f80u);
+    for (int32_t pair = first / 2 * STRIP; pair * 2 < end * STRIP; pair += STRIP)
+      sums = add_products(sums, load_pairs(weights + pair), ones);
+  }
+  maximum_and_sum[0] = top;
+  maximum_and_sum[1] = sum_lanes(sums);
+}
+
+bool all_finite(const float* values, int32_t count) {
+  f32x16 zeros{};
+  for (int32_t i = 0; i < count; i += LANES) zeros = zeros + load_f32(values + i) * 0.0f;
+  return sum_lanes(zeros) == 0.0f;
+}
+
+// A panel of the tile: queries first .. first + count - 1.
+class Panel {
+ public:
+  Panel(const Attention& attention, const SplitPages& pages, SplitWork& work, int32_t first,
+        int32_t count, const Range* ranges)
+      : attention_(attention), pages_(pages), work_(work), first_(first), count_(count),
+        ranges_(ranges + first), head_dim_(attention.shape->head_dim) {
+    tile_ = {SPLIT, 0};
+    for (int32_t n = 0; n < count; n++) {
+      if (ranges_[n].empty()) continue;
+      tile_.begin = std::min(tile_.begin, ranges_[n].begin);
+      tile_.end = std::max(tile_.end, ranges_[n].end);
+    }
+  }
+
+  void attend() {
+    if (!tile_.empty()) {
+      score();
+      weigh();
+      multiply();
+    }
+    for (int32_t n = 0; n < count_; n++)
+      if (ranges_[n].empty()) {
+        result(n)[head_dim_] = UNSEEN;
+        result(n)[head_dim_ + 1] = 0.0f;
+      }
+  }
+
+ private:
+  float* result(int32_t n) const { return work_.results[first_ + n]; }
+  float* scores(int32_t n) const { return work_.scores + n * SCORE_STRIDE; }
+  uint32_t* weights(int32_t n) const { return work_.weights + n * PAIR_STRIDE; }
+
+  void score() {
+    const uint32_t* strips[MAX_STRIPS];
+    const int32_t first = tile_.first_strip(), count = tile_.end_strip() - first;
+    for (int32_t n = 0; n < count; n++) strips[n] = pages_.strip(first + n);
+    PANELS.scores[count_ - 1](work_.q + first_ * PAIR_STRIDE, strips, count, head_dim_ / 2,
+                              work_.scores + first * STRIP);
+  }
+
+  void weigh() {
+    const float* key_scales = pages_.is_int8() ? work_.key_scales : nullptr;
+    const float* value_scales = pages_.is_int8() ? work_.value_scales : nullptr;
+    for (int32_t n = 0; n < count_; n++) {
+      if (ranges_[n].empty()) {
+        std::fill(weights(n) + tile_.begin / 2, weights(n) + (tile_.end + 1) / 2, 0u);
+        continue;
+      }
+      const float unit = finish_scores(attention_, key_scales, ranges_[n], scores(n));
+      softmax(scores(n), weights(n), value_scales, unit, ranges_[n], tile_,
+              result(n) + head_dim_);
+    }
+  }
+
+  void multiply() {
+    Segment segments[MAX_SEGMENTS];
+    const int32_t num_segments = pages_.segments(tile_, segments);
+    PANELS.values[count_ - 1](weights(0), segments, num_segments, head_dim_,
+                              work_.results + first_);
+    for (int32_t n = 0; n < count_; n++) {
+      if (ranges_[n].empty() || !(ranges_[n] != tile_) || all_finite(result(n), head_dim_))
+        continue;
+      const int32_t own_segments = pages_.segments(ranges_[n], segments);
+      PANELS.values[0](weights(n), segments, own_segments, head_dim_, work_.results + first_ + n);
+    }
+  }
+
+  const Attention& attention_;
+  const SplitPages& pages_;
+  SplitWork& work_;
+  const int32_t first_, count_;
+  const Range* ranges_;
+  const int32_t head_dim_;
+  Range tile_;
+};
+
+Range seen_keys(int32_t position, int32_t window, int32_t split) {
+  const int32_t start = split * SPLIT;
+  const int32_t end = std::min(position + 1 - start, SPLIT);
+  const int32_t begin = window > 0 ? position + 1 - window - start : 0;
+  return {std::max(begin, 0), end};
+}
+
+}  // namespace
+
+void attend_split(const Attention& attention, const int32_t* page_ids, int32_t head, int32_t split,
+                  SplitWork& work) {
+  Range ranges[MAX_QUERIES], all{SPLIT, 0};
+  for (int32_t n = 0; n < work.count; n++) {
+    ranges[n] = seen_keys(work.positions[n], attention.window, split);
+    if (ranges[n].empty()) continue;
+    all.begin = std::min(all.begin, ranges[n].begin);
+    all.end = std::max(all.end, ranges[n].end);
+  }
+  const SplitPages pages(attention, page_ids, head, all, work);
+  const int32_t num_panels = (work.count + PANEL - 1) / PANEL;
+  for (int32_t panel = 0; panel < num_panels; panel++) {
+    const int32_t first = work.count * panel / num_panels;
+    const int32_t end = work.count * (panel + 1) / num_panels;
+    Panel(attention, pages, work, first, end - first, ranges).attend();
+  }
+}
+
+}  // namespace furcate
