@@ -18,7 +18,7 @@ from furcate.protocol.stream import (
     StreamEnded,
 )
 
-from .unique import count_unique
+from .unique import count_contexts, count_unique
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from furcate.protocol.stream import EngineEvent, EngineRequest, StreamNode
     from furcate.runtime.scheduler.scheduler import Scheduler
 
-__all__ = ["Tape", "TapedScheduler"]
+__all__ = ["Tape", "TapedScheduler", "Work"]
 
 
 @dataclass
@@ -35,6 +35,17 @@ class _Stream:
     nodes: list[StreamNode] = field(default_factory=list)
     done: dict[int, NodeDone] = field(default_factory=dict)
     ended: StreamEnded | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The least that any engine must do for what is on a tape."""
+
+    tokens: int  # each computed once
+    contexts: int  # tokens that these attend to, in sum
+    logits: int  # rows of the head
+    chain_steps: int  # of the longest chain: forwards of one token that each need the one before
+    chain_prompt: int  # and the tokens that were given in it
 
 
 class Tape:
@@ -86,9 +97,50 @@ class Tape:
         return [done.ids for s in streams for _, done in sorted(s.done.items())]
 
     @property
+    def sequences(self) -> list[list[int]]:
+        """All that a token is predicted from, over all streams and nodes."""
+        return [ids for key in self._streams for ids in self._needed(key)]
+
+    @property
     def num_unique(self) -> int:
         """How many tokens a forward must see if nothing is computed twice."""
-        return count_unique([ids for key in self._streams for ids in self._needed(key)])
+        return count_unique(self.sequences)
+
+    def work(self) -> Work:
+        sequences, usage = self.sequences, self.usage
+        num_logits = sum(
+            sum(map(len, node.choices)) if isinstance(node, Choose) else 0
+            for stream in self._streams.values()
+            for node in stream.nodes
+        )
+        steps, prompt = max((self._chain(key, None) for key in self._streams), default=(0, 0))
+        return Work(
+            tokens=count_unique(sequences),
+            contexts=count_contexts(sequences),
+            logits=num_logits + usage.decoded,
+            chain_steps=steps,
+            chain_prompt=prompt,
+        )
+
+    def _chain(self, key: int, num_nodes: int | None) -> tuple[int, int]:
+        """Forwards of one token up to there, and the tokens that were given. The first token of an
+        output comes with the text before it."""
+        stream = self._streams[key]
+        steps = prompt = 0
+        if stream.opened.parent is not None:
+            steps, prompt = self._chain(stream.opened.parent, stream.opened.parent_nodes)
+        given = 0
+        for number, node in enumerate(stream.nodes[:num_nodes]):
+            done = stream.done.get(number)
+            match node:
+                case Extend():
+                    given += len(node.ids)
+                case Generate() if done is not None:
+                    steps += done.usage.decoded - (given > 0)
+                    prompt, given = prompt + given, 0
+                case _:
+                    pass
+        return steps, prompt
 
     def _needed(self, key: int) -> list[list[int]]:
         """What each node of the stream needs computed: all that a token is predicted from."""
