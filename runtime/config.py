@@ -37,8 +37,10 @@ class ModelConfig:
     name: str = option(
         "smollm2", "Model to serve: a name or the path of a .gguf file.", flag="model"
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = option(
-        "auto", "Number type of the computation; auto takes what this machine computes fastest."
+    matmul: Literal["auto", "int8", "bf16", "fp32"] = option(
+        "auto",
+        "Numbers that products are computed in, for every batch size. auto: int8 for weights that "
+        "the file stores in blocks, with native kernels; else what this machine computes fastest.",
     )
 
 
@@ -47,6 +49,11 @@ class CacheConfig:
     page_size: int = option(16, "Tokens in a page of the KV cache.", least=1)
     kv_bytes: int = option(
         2**30, "Memory for the KV cache, such as 512MiB.", least=2**12, unit="bytes"
+    )
+    kv_dtype: Literal["auto", "bf16", "int8", "fp32"] = option(
+        "auto",
+        "Numbers that keys and values are stored in; auto: bf16, or what the reference computes "
+        "in. int8 needs native kernels, fp32 the reference.",
     )
 
 
@@ -60,7 +67,17 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    threads: int = option(0, "Threads of a forward; 0 leaves one core to the rest.", least=0)
+    threads: int = option(
+        0,
+        "Threads of a forward; 0: every core with native kernels, all but one with the reference.",
+        least=0,
+    )
+    pin_threads: bool = option(False, "Keep each native thread on a core of its own.")
+    kernels: Literal["auto", "avx512", "avx2", "portable", "reference"] = option(
+        "auto",
+        "Kernels to compute with: native ones of an instruction set, compiled at first use, or the "
+        "reference in torch; auto takes the best that this machine has.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

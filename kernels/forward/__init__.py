@@ -1,0 +1,11 @@
+"""A whole forward as a list of native operations, and the thread that runs one step after another.
+
+A program is made once, by `ForwardBuilder`: operations on buffers that hold a row a token. A step
+brings token ids, positions, page tables and which tokens need logits; the executor's thread runs
+the program over it on the pool's threads, without Python. What each operation computes is said by
+the headers in kernels/include.
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []

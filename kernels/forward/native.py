@@ -1,0 +1,319 @@
+"""Builds native programs and hands steps to the thread that runs them.
+
+Keeps alive whatever a program points at. Does not know what a model is, nor whose a row is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from furcate.kernels import structures
+from furcate.kernels.library import check_sizes
+from furcate.kernels.structures import (
+    ACTIVATIONS,
+    EPILOGUES,
+    ROW_TYPES,
+    Epilogue,
+    KVPages,
+    KVShape,
+    RowType,
+    StepArrays,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from furcate.kernels.library import Library, Pool
+    from furcate.kernels.linear.weight import LinearWeight
+    from furcate.kernels.structures import Embedding
+
+__all__ = ["Buffer", "ForwardBuilder", "ForwardExecutor", "StepBatch"]
+
+COPY = np.dtype([("source", np.int32), ("target", np.int32), ("num_tokens", np.int32)])
+
+_SIZES = {
+    name: getattr(structures, name)
+    for name in ("Rows", "Norm", "RopeWrite", "Embedding", "Linear", "KVShape", "KVPages")
+} | {"Attention": structures.Attention, "StepArrays": StepArrays}
+
+
+class SlotCopy(Protocol):
+    @property
+    def source(self) -> int: ...
+    @property
+    def target(self) -> int: ...
+    @property
+    def num_tokens(self) -> int: ...
+
+
+class StepBatch(Protocol):
+    """The arrays of a step, int32 and contiguous. A negative token id -(n + 1) stands for the token
+    of draw n of the step before."""
+
+    @property
+    def token_ids(self) -> np.ndarray: ...  # [T]
+    @property
+    def positions(self) -> np.ndarray: ...  # [T]
+    @property
+    def row_starts(self) -> np.ndarray: ...  # [R + 1]
+    @property
+    def kv_lens(self) -> np.ndarray: ...  # [R]
+    @property
+    def page_table(self) -> np.ndarray: ...  # [R, max pages]
+    @property
+    def copies(self) -> Sequence[SlotCopy]: ...
+    @property
+    def logit_indices(self) -> np.ndarray: ...  # [L]
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Activations of a program: a row a token, or a row a logit."""
+
+    number: int
+    type: RowType
+    width: int
+
+
+class ForwardBuilder:
+    """Adds operations in the order in which they run; `build` ends the program."""
+
+    def __init__(
+        self, pool: Pool, shape: KVShape, layers: ctypes.Array[KVPages], vocab_size: int
+    ) -> None:
+        self._pool = pool
+        self._lib = _bind(pool.library)
+        self._shape = shape
+        self._vocab_size = vocab_size
+        self._kept: list[object] = [layers]
+        self._program = self._lib.fc_program_new(
+            ctypes.byref(shape), vocab_size, len(layers), layers
+        )
+
+    def buffer(self, type: RowType, width: int) -> Buffer:
+        return self._buffer(type, width, of_logits=False)
+
+    def rope(self, frequencies: np.ndarray) -> int:
+        """A table of angles for `rotate`, to be added before `embed`. frequencies [pairs]: radians
+        a position."""
+        pointer, count = self._floats(frequencies), len(frequencies)
+        return int(self._lib.fc_program_rope(self._program, pointer, count))
+
+    def embed(self, table: Embedding, out: Buffer) -> None:
+        """The first operation: rows of the embedding matrix, float32."""
+        self._kept.append(table)
+        self._lib.fc_program_embed(self._program, ctypes.byref(table), out.number)
+
+    def norm(
+        self, x: Buffer, weight: np.ndarray, eps: float, out: Buffer, offset: float = 0.0
+    ) -> None:
+        """Root-mean-square norm of float32 rows, in the form of `out`."""
+        norm = self._norm(x, weight, eps, offset)
+        self._lib.fc_program_norm(self._program, ctypes.byref(norm), x.number, out.number)
+
+    def linear(
+        self,
+        x: Buffer,
+        weight: LinearWeight,
+        out: Buffer,
+        epilogue: Epilogue = "store",
+        *,
+        bias: np.ndarray | None = None,
+        activation: str = "silu",
+    ) -> None:
+        """A product: stored or added in float32, or gated in the form of `out`."""
+        linear = self._linear(weight, epilogue, bias, activation)
+        self._lib.fc_program_linear(self._program, ctypes.byref(linear), x.number, out.number)
+
+    def rotate(
+        self,
+        layer: int,
+        qkv: Buffer,
+        q: Buffer,
+        rope: int,
+        rotary_dim: int,
+        interleaved: bool,
+    ) -> None:
+        """Positions of queries and keys; keys and values go to the layer's pages, queries to `q`."""
+        rotation = structures.RopeWrite(rotary_dim=rotary_dim, interleaved=interleaved)
+        self._lib.fc_program_rotate(
+            self._program, ctypes.byref(rotation), layer, rope, qkv.number, q.number
+        )
+
+    def attend(
+        self,
+        layer: int,
+        q: Buffer,
+        out: Buffer,
+        scale: float,
+        soft_cap: float = 0.0,
+        window: int = 0,
+    ) -> None:
+        attention = structures.Attention(scale=scale, soft_cap=soft_cap, window=window)
+        self._lib.fc_program_attend(
+            self._program, ctypes.byref(attention), layer, q.number, out.number
+        )
+
+    def head(self, x: Buffer, norm: np.ndarray, eps: float, weight: LinearWeight) -> None:
+        """The last operation: logits of the tokens that need them."""
+        out = self._buffer(weight.row_type, x.width, of_logits=True)
+        head = self._linear(weight, "store", None, "silu")
+        self._lib.fc_program_head(
+            self._program,
+            ctypes.byref(self._norm(x, norm, eps, 0.0)),
+            ctypes.byref(head),
+            x.number,
+            out.number,
+        )
+
+    def build(self) -> ForwardExecutor:
+        return ForwardExecutor(self._pool, self._program, self._vocab_size, self._kept)
+
+    def _buffer(self, type: RowType, width: int, *, of_logits: bool) -> Buffer:
+        number = self._lib.fc_program_buffer(self._program, ROW_TYPES[type], width, of_logits)
+        return Buffer(int(number), type, width)
+
+    def _norm(self, x: Buffer, weight: np.ndarray, eps: float, offset: float) -> structures.Norm:
+        if weight.shape != (x.width,):
+            raise ValueError(f"the norm's weight must be [{x.width}], got {list(weight.shape)}")
+        return structures.Norm(weight=self._floats(weight), eps=eps, offset=offset, width=x.width)
+
+    def _linear(
+        self, weight: LinearWeight, epilogue: Epilogue, bias: np.ndarray | None, activation: str
+    ) -> structures.Linear:
+        self._kept.append(weight)
+        return structures.Linear(
+            weight=weight.handle,
+            bias=None if bias is None else self._floats(bias),
+            epilogue=EPILOGUES[epilogue],
+            activation=ACTIVATIONS[activation],
+        )
+
+    def _floats(self, values: np.ndarray) -> int:
+        """The address of a float32 array that lives as long as the program."""
+        kept = np.ascontiguousarray(values, np.float32)
+        self._kept.append(kept)
+        return int(kept.ctypes.data)
+
+
+class ForwardExecutor:
+    """Runs the steps of a program in the order of their submission, on a thread of its own.
+
+    Up to three steps may be in flight; results of a step are valid until three later ones are
+    submitted. One thread at a time uses it.
+    """
+
+    def __init__(self, pool: Pool, program: int, vocab_size: int, kept: list[object]) -> None:
+        self.pool = pool
+        self._lib = _bind(pool.library)
+        self._program: int | None = program
+        self._vocab_size = vocab_size
+        self._kept = kept
+        self._num_logits: dict[int, int] = {}
+        self._address: int | None = self._lib.fc_executor_new(program, pool.handle)
+
+    def submit(self, batch: StepBatch, draws: tuple[int, int] = (0, 0)) -> int:
+        """The step's number, counted from 1. `draws`: the address of SampleRow structs, which stay
+        alive until the step is collected, and how many there are."""
+        copies = np.array([(c.source, c.target, c.num_tokens) for c in batch.copies], COPY)
+        num_rows, num_logits = len(batch.kv_lens), len(batch.logit_indices)
+        arrays = StepArrays(
+            num_tokens=len(batch.token_ids),
+            num_rows=num_rows,
+            num_copies=len(copies),
+            num_logits=num_logits,
+            num_draws=draws[1],
+            token_ids=_address(batch.token_ids),
+            positions=_address(batch.positions),
+            row_starts=_address(batch.row_starts),
+            kv_lens=_address(batch.kv_lens),
+            page_table=_address(batch.page_table),
+            table_stride=batch.page_table.shape[1],
+            copies=copies.ctypes.data,
+            logit_indices=_address(batch.logit_indices),
+            draws=draws[0],
+        )
+        seq = int(self._lib.fc_executor_submit(self._address, ctypes.byref(arrays)))
+        self._num_logits[seq] = num_logits
+        self._num_logits.pop(seq - 4, None)
+        return seq
+
+    def wait(self, seq: int) -> None:
+        """Until the step has been computed and its draws are made; blocks without the GIL."""
+        if self._lib.fc_executor_wait(self._address, seq):
+            raise MemoryError(f"step {seq} found no memory for its activations")
+
+    def logits(self, seq: int) -> np.ndarray:
+        """The logits of a step that has been waited for, float32 [L, vocab_size]: a view."""
+        num_logits = self._num_logits[seq]
+        if not num_logits:
+            return np.empty((0, self._vocab_size), np.float32)
+        address = self._lib.fc_executor_logits(self._address, seq)
+        flat = (ctypes.c_float * (num_logits * self._vocab_size)).from_address(address)
+        return np.frombuffer(flat, np.float32).reshape(num_logits, self._vocab_size)
+
+    def drawn(self, seq: int) -> int:
+        """The address of the SampleResult structs of the step's draws."""
+        return int(self._lib.fc_executor_drawn(self._address, seq))
+
+    def alternatives(self, seq: int) -> tuple[int, int, int]:
+        """Addresses of the likeliest ids and of their log-probabilities, and the stride of both."""
+        ids, logprobs = ctypes.c_void_p(), ctypes.c_void_p()
+        stride = self._lib.fc_executor_alternatives(
+            self._address, seq, ctypes.byref(ids), ctypes.byref(logprobs)
+        )
+        return ids.value or 0, logprobs.value or 0, int(stride)
+
+    def close(self) -> None:
+        """Ends the thread after what is submitted, and frees the program. Idempotent."""
+        address, self._address = self._address, None
+        if address is not None:
+            self._lib.fc_executor_free(address)
+        program, self._program = self._program, None
+        if program is not None:
+            self._lib.fc_program_free(program)
+        self._kept.clear()
+
+
+def _address(array: np.ndarray) -> int:
+    assert array.dtype == np.int32 and array.flags.c_contiguous, "int32 and contiguous"
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _bind(library: Library) -> ctypes.CDLL:
+    """The library with the types of this module's functions declared."""
+    lib = library.lib
+    if getattr(lib, "_has_forward", False):
+        return lib
+    check_sizes(lib, _SIZES)
+    pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+    functions: dict[str, tuple[list[type], type | None]] = {
+        "fc_program_new": ([pointer, i32, i32, pointer], pointer),
+        "fc_program_free": ([pointer], None),
+        "fc_program_buffer": ([pointer, i32, i32, i32], i32),
+        "fc_program_rope": ([pointer, pointer, i32], i32),
+        "fc_program_embed": ([pointer, pointer, i32], None),
+        "fc_program_norm": ([pointer, pointer, i32, i32], None),
+        "fc_program_linear": ([pointer, pointer, i32, i32], None),
+        "fc_program_rotate": ([pointer, pointer, i32, i32, i32, i32], None),
+        "fc_program_attend": ([pointer, pointer, i32, i32, i32], None),
+        "fc_program_head": ([pointer, pointer, pointer, i32, i32], None),
+        "fc_executor_new": ([pointer, pointer], pointer),
+        "fc_executor_free": ([pointer], None),
+        "fc_executor_submit": ([pointer, pointer], i64),
+        "fc_executor_wait": ([pointer, i64], i32),
+        "fc_executor_logits": ([pointer, i64], pointer),
+        "fc_executor_drawn": ([pointer, i64], pointer),
+        "fc_executor_alternatives": ([pointer, i64, pointer, pointer], i32),
+    }
+    for name, (arguments, result) in functions.items():
+        function = lib[name]
+        function.argtypes, function.restype = arguments, result
+        setattr(lib, name, function)
+    lib._has_forward = True
+    return lib

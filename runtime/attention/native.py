@@ -1,0 +1,82 @@
+"""KV pages for the native kernels: memory of every layer, laid out as the attention kernel reads it.
+
+Knows layers, heads and pages; what a page holds is decided by whoever makes the page tables.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from furcate.errors import UsageError
+from furcate.kernels.structures import KV_TYPES, KVPages, KVShape
+
+if TYPE_CHECKING:
+    from furcate.kernels.library import Library
+    from furcate.kernels.structures import KVType
+
+__all__ = ["NativePages", "NativeSpec"]
+
+SPLIT = 256  # keys that the kernel reads together; a page does not straddle two
+LANES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class NativeSpec:
+    """What a model asks of its pages."""
+
+    num_layers: int
+    num_heads: int
+    kv_heads: int
+    head_dim: int
+    type: KVType
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        head_bytes = 2 * self.head_dim if self.type == "bf16" else self.head_dim + 4
+        return 2 * self.num_layers * self.kv_heads * head_bytes
+
+
+class NativePages:
+    """The pages of every layer. Memory that is never written is never taken from the system."""
+
+    def __init__(self, library: Library, spec: NativeSpec, num_pages: int, page_size: int) -> None:
+        if page_size % LANES or SPLIT % page_size:
+            raise UsageError(
+                f"--page-size {page_size}: native kernels read pages of 16, 32, 64, 128 or 256 "
+                f"tokens; take one of them, or --kernels reference"
+            )
+        self.shape = KVShape(
+            KV_TYPES[spec.type],
+            spec.num_heads,
+            spec.kv_heads,
+            spec.head_dim,
+            page_size,
+            num_pages,
+        )
+        sizes = (ctypes.c_int64 * 2)()
+        library.lib.fc_kv_page_bytes(ctypes.byref(self.shape), sizes)
+        self._memory: list[np.ndarray] = []
+        self.layers = (KVPages * spec.num_layers)(
+            *(
+                self._layer(num_pages * sizes[0], num_pages * sizes[1])
+                for _ in range(spec.num_layers)
+            )
+        )
+
+    def _layer(self, num_bytes: int, scale_bytes: int) -> KVPages:
+        return KVPages(
+            self._zeros(num_bytes),
+            self._zeros(num_bytes),
+            self._zeros(scale_bytes) if scale_bytes else None,
+            self._zeros(scale_bytes) if scale_bytes else None,
+        )
+
+    def _zeros(self, num_bytes: int) -> int:
+        """The address, a multiple of 64, of so many zeros."""
+        memory = np.zeros(num_bytes + 64, np.uint8)
+        self._memory.append(memory)
+        return -(-memory.ctypes.data // 64) * 64
