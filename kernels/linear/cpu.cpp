@@ -1,0 +1,244 @@
+// The tasks of a product: which rows and columns each computes, and what becomes of the numbers.
+//
+// A task has a chunk of rows and a run of steps, a step being 32 columns (of gates and of ups where
+// the product is gated). It lays out a tile of up to 12 rows in scratch, passes the packed columns
+// of its run by it, and goes on with the next tile: the tile stays in the first cache, the columns
+// of a run in the second. Where there is one tile only, the matrix is read once.
+#include <algorithm>
+#include <cstring>
+
+#include "activation.h"
+#include "elementwise.h"
+#include "linear_tiles.h"
+#include "linear_weight.h"
+
+namespace furcate {
+namespace {
+
+constexpr int64_t CHUNK_ROWS = 96;        // rows of a task at most
+constexpr int64_t RUN_BYTES = 256 << 10;  // packed columns that several tiles of rows pass
+constexpr double TASK_NS = 4000;          // below, claiming and laying out would show
+constexpr int64_t TASKS_PER_THREAD = 16;
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t part_steps(const PackedPart& part) { return divide_up(part.units, TILE_WIDTH / UNIT); }
+
+// A product's division into chunks of rows and runs of steps, all of about the same size.
+struct Cut {
+  int64_t chunks, runs, steps;
+};
+
+// Nanoseconds on one thread, by rates that are right within a factor of two.
+double estimate_ns(const LinearWeight& weight, int64_t num_rows) {
+  const double ops = weight.x == RowType::q8 ? 600 : weight.x == RowType::bf16 ? 450 : 100;
+  const double bytes = static_cast<double>(weight.num_bytes);
+  return std::max(bytes / 30, 2.0 * static_cast<double>(num_rows) * weight.n * weight.k / ops);
+}
+
+Cut cut_of(const LinearWeight& weight, int64_t num_rows, int num_threads) {
+  Cut cut{divide_up(num_rows, CHUNK_ROWS), 1, 0};
+  if (weight.gated) {
+    cut.steps = part_steps(weight.parts[0]);
+  } else {
+    for (const PackedPart& part : weight.parts) cut.steps += part_steps(part);
+  }
+  if (num_rows == 0) return cut;
+  const int64_t most = num_threads * TASKS_PER_THREAD;
+  int64_t tasks = std::min<int64_t>(
+      most, static_cast<int64_t>(estimate_ns(weight, num_rows) / TASK_NS) + 1);
+  tasks = divide_up(tasks, num_threads) * num_threads;  // few tasks: as many for every thread
+  cut.runs = divide_up(tasks, cut.chunks);
+  if (num_rows > MAX_TILE) cut.runs = std::max(cut.runs, weight.num_bytes / RUN_BYTES);
+  cut.runs = std::min(cut.runs, cut.steps);
+  return cut;
+}
+
+// The sums of a block's codes, or of its halves.
+void block_sums(const Kind& kind, const int8_t* codes, int32_t sum, int32_t* sums) {
+  sums[0] = sum;
+  if (kind.subs == 1) return;
+  sums[0] = 0;
+  for (int n = 0; n < BLOCK / 2; n++) sums[0] += codes[n];
+  sums[1] = sum - sums[0];
+}
+
+// As linear_tiles.h says.
+void prepare_blocks(const Kind& kind, const Rows& x, int64_t first, int rows, uint8_t* tile) {
+  const int64_t blocks = x.width / BLOCK, step = tile_record_bytes(rows, kind.subs);
+  for (int row = 0; row < rows; row++) {
+    const int8_t* codes = static_cast<const int8_t*>(x.data) + (first + row) * x.width;
+    const float* scales = x.scales + (first + row) * blocks;
+    const int32_t* sums = x.sums + (first + row) * blocks;
+    uint8_t* record = tile;
+    for (int64_t n = 0; n < blocks; n++, record += step, codes += BLOCK) {
+      std::memcpy(record + row * BLOCK, codes, BLOCK);
+      uint8_t* numbers = record + rows * BLOCK + row * 4;
+      std::memcpy(numbers, scales + n, 4);
+      int32_t of_block[2];
+      block_sums(kind, codes, sums[n], of_block);
+      for (int sub = 0; sub < kind.subs; sub++) {
+        const float min = scales[n] * static_cast<float>(of_block[sub]);
+        const int32_t start = -kind.zero_point * of_block[sub];
+        std::memcpy(numbers + (sub + 1) * rows * 4,
+                    kind.mins ? static_cast<const void*>(&min) : &start, 4);
+      }
+    }
+  }
+}
+
+// [record][row], four bytes each: a float, or two bfloat16 of which the last may be missing.
+void prepare_floats(const Kind& kind, const Rows& x, int64_t first, int rows, uint8_t* tile) {
+  const int64_t size = 4 / kind.record_depth, row_bytes = x.width * size;
+  for (int row = 0; row < rows; row++) {
+    const uint8_t* from = static_cast<const uint8_t*>(x.data) + (first + row) * row_bytes;
+    uint8_t* to = tile + row * 4;
+    for (int64_t n = 0; n < row_bytes / 4; n++) std::memcpy(to + n * rows * 4, from + n * 4, 4);
+    if (row_bytes % 4 == 0) continue;
+    uint8_t last[4] = {from[row_bytes - 2], from[row_bytes - 1], 0, 0};
+    std::memcpy(to + row_bytes / 4 * rows * 4, last, 4);
+  }
+}
+
+void prepare_tile(const Kind& kind, const Rows& x, int64_t first, int rows, uint8_t* tile) {
+  if (kind.x == RowType::q8)
+    prepare_blocks(kind, x, first, rows, tile);
+  else
+    prepare_floats(kind, x, first, rows, tile);
+}
+
+bool same_tile(const Kind& a, const Kind& b) {
+  return a.subs == b.subs && a.mins == b.mins && a.zero_point == b.zero_point;
+}
+
+int64_t tile_bytes(const LinearWeight& weight) {
+  const int64_t record = weight.x == RowType::q8 ? tile_record_bytes(MAX_TILE, 2) : MAX_TILE * 4;
+  return divide_up(weight.records * record, 64) * 64;
+}
+
+// A tile of rows on its way through the columns of a task.
+struct Tile {
+  const Linear& linear;
+  int64_t first;  // row
+  int rows;
+
+  // The products of a step of `part`, with the bias.  out [rows][TILE_WIDTH]
+  int multiply(const PackedPart& part, int64_t step, const uint8_t* tile, float* out) const {
+    const int64_t unit = step * (TILE_WIDTH / UNIT);
+    const int units = static_cast<int>(std::min<int64_t>(TILE_WIDTH / UNIT, part.units - unit));
+    part.kind.tiles[rows - 1](part.data + unit * part.unit_bytes, part.unit_bytes, units, tile,
+                              linear.weight->records, out);
+    const int64_t column = unit * UNIT;
+    const int count = static_cast<int>(std::min<int64_t>(TILE_WIDTH, part.n - column));
+    if (linear.bias != nullptr) {
+      const float* bias = linear.bias + part.first_column + column;
+      for (int row = 0; row < rows; row++)
+        for (int n = 0; n < count; n++) out[row * TILE_WIDTH + n] += bias[n];
+    }
+    return count;
+  }
+
+  void put(const PackedPart& part, int64_t step, int count, const float* products) const {
+    const int64_t column = part.first_column + step * TILE_WIDTH;
+    for (int row = 0; row < rows; row++) {
+      float* out = linear.out + (first + row) * linear.out_stride + column;
+      const float* from = products + row * TILE_WIDTH;
+      if (linear.epilogue == Epilogue::store) {
+        std::memcpy(out, from, sizeof(float) * static_cast<size_t>(count));
+      } else {
+        for (int n = 0; n < count; n++) out[n] += from[n];
+      }
+    }
+  }
+
+  void put_gated(int64_t step, int count, const float* gates, const float* ups) const {
+    for (int row = 0; row < rows; row++) {
+      float values[TILE_WIDTH];
+      for (int n = 0; n < TILE_WIDTH; n += LANES) {
+        const int at = row * TILE_WIDTH + n;
+        store_f32(values + n,
+                  activate(load_f32(gates + at), load_f32(ups + at), linear.activation));
+      }
+      write_row_part(*linear.gated_out, first + row, static_cast<int32_t>(step * TILE_WIDTH),
+                     count, values);
+    }
+  }
+};
+
+void run_plain(const Tile& tile, int64_t begin, int64_t end, uint8_t* scratch) {
+  alignas(64) float products[MAX_TILE * TILE_WIDTH];
+  const Linear& linear = tile.linear;
+  const Kind* prepared = nullptr;
+  int64_t first = 0;
+  for (const PackedPart& part : linear.weight->parts) {
+    const int64_t steps = part_steps(part);
+    const int64_t from = std::max(begin, first), to = std::min(end, first + steps);
+    if (from < to && (prepared == nullptr || !same_tile(*prepared, part.kind))) {
+      prepare_tile(part.kind, *linear.x, tile.first, tile.rows, scratch);
+      prepared = &part.kind;
+    }
+    for (int64_t step = from - first; step < to - first; step++) {
+      const int count = tile.multiply(part, step, scratch, products);
+      tile.put(part, step, count, products);
+    }
+    first += steps;
+  }
+}
+
+void run_gated(const Tile& tile, int64_t begin, int64_t end, uint8_t* scratch) {
+  alignas(64) float gates[MAX_TILE * TILE_WIDTH] = {}, ups[MAX_TILE * TILE_WIDTH] = {};
+  const Linear& linear = tile.linear;
+  const PackedPart& gate = linear.weight->parts[0];
+  const PackedPart& up = linear.weight->parts[1];
+  uint8_t* second = scratch;
+  prepare_tile(gate.kind, *linear.x, tile.first, tile.rows, scratch);
+  if (!same_tile(gate.kind, up.kind)) {
+    second += tile_bytes(*linear.weight);
+    prepare_tile(up.kind, *linear.x, tile.first, tile.rows, second);
+  }
+  for (int64_t step = begin; step < end; step++) {
+    tile.multiply(gate, step, scratch, gates);
+    const int count = tile.multiply(up, step, second, ups);
+    tile.put_gated(step, count, gates, ups);
+  }
+}
+
+}  // namespace
+
+int64_t linear_num_tasks(const Linear& linear, int64_t num_rows, int num_threads) {
+  const Cut cut = cut_of(*linear.weight, num_rows, num_threads);
+  return cut.chunks * cut.runs;
+}
+
+void linear_task(const Linear& linear, int64_t num_rows, int64_t task, const Worker& worker) {
+  const LinearWeight& weight = *linear.weight;
+  const Cut cut = cut_of(weight, num_rows, worker.count);
+  const int64_t chunk = task % cut.chunks, run = task / cut.chunks;
+  const int64_t first_row = num_rows * chunk / cut.chunks;
+  const int64_t last_row = num_rows * (chunk + 1) / cut.chunks;
+  const int64_t begin = cut.steps * run / cut.runs, end = cut.steps * (run + 1) / cut.runs;
+  const int64_t tiles = divide_up(last_row - first_row, weight.parts[0].kind.max_rows);
+  uint8_t* scratch = static_cast<uint8_t*>(worker.scratch(tile_bytes(weight) * 2));
+  for (int64_t n = 0; n < tiles; n++) {
+    const int64_t from = first_row + (last_row - first_row) * n / tiles;
+    const int64_t to = first_row + (last_row - first_row) * (n + 1) / tiles;
+    const Tile tile{linear, from, static_cast<int>(to - from)};
+    if (linear.epilogue == Epilogue::gated)
+      run_gated(tile, begin, end, scratch);
+    else
+      run_plain(tile, begin, end, scratch);
+  }
+}
+
+}  // namespace furcate
+
+using namespace furcate;
+
+FC_API void fc_linear(Pool* pool, const Linear* linear, int64_t num_rows) {
+  run(pool, [&](const Worker& worker) {
+    worker.each(linear_num_tasks(*linear, num_rows, worker.count),
+                [&](int64_t task) { linear_task(*linear, num_rows, task, worker); });
+  });
+}
+
+FC_API size_t fc_sizeof_Linear() { return sizeof(Linear); }
