@@ -138,7 +138,7 @@ class ForwardBuilder:
         rotary_dim: int,
         interleaved: bool,
     ) -> None:
-        """Positions of queries and keys; keys and values go to the layer's pages, queries to `q`."""
+        """Positions of queries and keys; the keys go to the layer's pages, as do the values."""
         rotation = structures.RopeWrite(rotary_dim=rotary_dim, interleaved=interleaved)
         self._lib.fc_program_rotate(
             self._program, ctypes.byref(rotation), layer, rope, qkv.number, q.number
@@ -280,7 +280,8 @@ class ForwardExecutor:
 
 
 def _address(array: np.ndarray) -> int:
-    assert array.dtype == np.int32 and array.flags.c_contiguous, "int32 and contiguous"
+    assert array.dtype == np.int32, array.dtype
+    assert array.flags.c_contiguous
     address: int = array.__array_interface__["data"][0]
     return address
 

@@ -1,4 +1,4 @@
-"""KV pages for the native kernels: memory of every layer, laid out as the attention kernel reads it.
+"""KV pages for the native kernels: memory of every layer, as the attention kernel lays it out.
 
 Knows layers, heads and pages; what a page holds is decided by whoever makes the page tables.
 """

@@ -7,7 +7,7 @@ downloads: a path comes in.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 
@@ -22,9 +22,23 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
-    from .base import LanguageModel
+    from furcate.kernels.library import Pool
+    from furcate.kernels.structures import KVType
 
-__all__ = ["ARCHITECTURES", "Dtype", "load_model", "resolve_dtype"]
+    from .base import LanguageModel
+    from .native import NativeModel
+    from .native_weights import Matmul
+
+__all__ = [
+    "ARCHITECTURES",
+    "NATIVE_ARCHITECTURES",
+    "Dtype",
+    "load_model",
+    "load_native_model",
+    "resolve_dtype",
+]
+
+Loader = TypeVar("Loader")
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -38,8 +52,17 @@ def _load_llama(file: GGUFFile, dtype: torch.dtype) -> LanguageModel:
     return LlamaModel(config, load_llama_weights(config, GGUFTensors(file), dtype))
 
 
+def _load_native_llama(file: GGUFFile, pool: Pool, matmul: Matmul, kv_type: KVType) -> NativeModel:
+    from .llama_native import load_native_llama
+
+    return load_native_llama(config_from_gguf(file), GGUFTensors(file), pool, matmul, kv_type)
+
+
 ARCHITECTURES: Mapping[str, Callable[[GGUFFile, torch.dtype], LanguageModel]] = MappingProxyType(
     {"llama": _load_llama}
+)
+NATIVE_ARCHITECTURES: Mapping[str, Callable[[GGUFFile, Pool, Matmul, KVType], NativeModel]] = (
+    MappingProxyType({"llama": _load_native_llama})
 )
 
 
@@ -47,14 +70,27 @@ def load_model(path: str | os.PathLike[str], dtype: Dtype = "auto") -> LanguageM
     """The model in a GGUF file, ready for `allocate`. Its dtype is resolved by `resolve_dtype`."""
     resolved = resolve_dtype(dtype)
     file = read_header(path)
+    return _loader(ARCHITECTURES, file)(file, resolved)
+
+
+def load_native_model(
+    path: str | os.PathLike[str], pool: Pool, matmul: Matmul = "auto", kv_type: KVType = "bf16"
+) -> NativeModel:
+    """The model in a GGUF file as a program of native operations that run on `pool`, ready for
+    `allocate`. Closing the model closes the pool."""
+    file = read_header(path)
+    return _loader(NATIVE_ARCHITECTURES, file)(file, pool, matmul, kv_type)
+
+
+def _loader(loaders: Mapping[str, Loader], file: GGUFFile) -> Loader:
     architecture = file.require("general.architecture", str)
-    load = ARCHITECTURES.get(architecture)
+    load = loaders.get(architecture)
     if load is None:
-        known = ", ".join(repr(name) for name in ARCHITECTURES)
+        known = ", ".join(repr(name) for name in loaders)
         raise ModelFileError(
             f"{file.path}: architecture {architecture!r} is not supported; supported: {known}"
         )
-    return load(file, resolved)
+    return load
 
 
 def resolve_dtype(dtype: Dtype) -> torch.dtype:

@@ -11,23 +11,28 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from furcate.errors import CapacityError
+from furcate.errors import CapacityError, UsageError
 from furcate.protocol.message import PROTOCOL_VERSION
 from furcate.protocol.stream import EngineReady
 from furcate.runtime.constrain.service import CompileService
 from furcate.runtime.engine.executor import ModelExecutor
 from furcate.runtime.scheduler.scheduler import Scheduler
 
+from .kernels import choose_library, make_pool, reference_dtype
 from .text import TEST_PREFIX, load_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from furcate.runtime.config import CacheConfig, Config, ModelConfig
+    from furcate.kernels.library import Library
+    from furcate.kernels.structures import KVType
+    from furcate.runtime.config import CacheConfig, Config
     from furcate.runtime.engine.batch import Model
+    from furcate.runtime.engine.executor import Executor
     from furcate.runtime.tokenize.base import TextCodec
 
-__all__ = ["build_scheduler"]
+__all__ = ["build_executor", "build_scheduler"]
 
 log = logging.getLogger(__name__)
 
@@ -39,26 +44,67 @@ def build_scheduler(
 ) -> Scheduler:
     """To be called on the thread that will run it. `wake` is called from any thread, when something
     that a stream waits for is there. `codec` is the model's, where it is loaded already."""
-    torch.set_num_threads(config.engine.threads or _spare_cores())
     codec = codec or load_text(config.model).codec
-    model = _load_model(config.model)
-    num_pages = _count_pages(config.cache, model)
-    executor = ModelExecutor(model, num_pages, config.cache.page_size)
-    log.info("%d pages of %d tokens for the KV cache", num_pages, config.cache.page_size)
+    executor = build_executor(config)
+    log.info("%d pages of %d tokens for the KV cache", executor.num_pages, executor.page_size)
     ready = EngineReady(
         protocol=PROTOCOL_VERSION,
         model=config.model.name,
         tokenizer_fingerprint=codec.fingerprint,
-        max_context=min(model.max_context, num_pages * config.cache.page_size),
-        vocab_size=model.vocab_size,
+        max_context=min(executor.max_context, executor.num_pages * executor.page_size),
+        vocab_size=executor.vocab_size,
     )
     return Scheduler(
         executor=executor,
-        constraints=CompileService(codec, model.vocab_size, on_ready=lambda _: wake()),
+        constraints=CompileService(codec, executor.vocab_size, on_ready=lambda _: wake()),
         table=codec.table,
         ready=ready,
         config=config.schedule,
     )
+
+
+def build_executor(config: Config) -> Executor:
+    """The model on the kernels that the configuration asks for, with its KV pages."""
+    if config.model.name.startswith(TEST_PREFIX):
+        from furcate.runtime.testing import model_named  # scripts and dice, for tests
+
+        torch.set_num_threads(config.engine.threads or _spare_cores())
+        return _reference(config, model_named(config.model.name.removeprefix(TEST_PREFIX)))
+    from furcate.runtime.model.catalog import ensure
+
+    path = ensure(config.model.name)
+    library = choose_library(config.engine)
+    # What is left to torch is small; its threads would take the cores from the native ones.
+    torch.set_num_threads(1 if library else config.engine.threads or _spare_cores())
+    if library is None:
+        from furcate.runtime.model.registry import load_model
+
+        return _reference(config, load_model(path, reference_dtype(config)))
+    return _native(config, path, library)
+
+
+def _reference(config: Config, model: Model) -> Executor:
+    num_pages = _count_pages(config.cache, model.kv_bytes_per_token)
+    return ModelExecutor(model, num_pages, config.cache.page_size)
+
+
+def _native(config: Config, path: Path, library: Library) -> Executor:
+    from furcate.runtime.engine.native import NativeExecutor
+    from furcate.runtime.model.registry import load_native_model
+
+    if config.cache.kv_dtype == "fp32":
+        raise UsageError(
+            "--kv-dtype fp32 needs --kernels reference; native kernels keep bf16 or int8"
+        )
+    kv_type: KVType = "int8" if config.cache.kv_dtype == "int8" else "bf16"
+    pool = make_pool(config.engine, library)
+    try:
+        model = load_native_model(path, pool, config.model.matmul, kv_type)
+        num_pages = _count_pages(config.cache, model.kv_bytes_per_token)
+        return NativeExecutor(model, num_pages, config.cache.page_size)
+    except BaseException:
+        pool.close()
+        raise
 
 
 def _spare_cores() -> int:
@@ -68,21 +114,10 @@ def _spare_cores() -> int:
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
-def _load_model(config: ModelConfig) -> Model:
-    if config.name.startswith(TEST_PREFIX):
-        from furcate.runtime.testing import model_named  # scripts and dice, for tests
-
-        return model_named(config.name.removeprefix(TEST_PREFIX))
-    from furcate.runtime.model.catalog import ensure
-    from furcate.runtime.model.registry import load_model
-
-    return load_model(ensure(config.name), config.dtype)
-
-
-def _count_pages(config: CacheConfig, model: Model) -> int:
-    num_pages = config.kv_bytes // (config.page_size * model.kv_bytes_per_token)
+def _count_pages(config: CacheConfig, bytes_per_token: int) -> int:
+    num_pages = config.kv_bytes // (config.page_size * bytes_per_token)
     if num_pages < LEAST_PAGES:
-        needed = LEAST_PAGES * config.page_size * model.kv_bytes_per_token
+        needed = LEAST_PAGES * config.page_size * bytes_per_token
         raise CapacityError(
             f"--kv-bytes {config.kv_bytes} holds {num_pages} pages of {config.page_size} tokens; "
             f"this model needs {needed} bytes at the least: give it more"
