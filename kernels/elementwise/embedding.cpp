@@ -95,6 +95,112 @@ struct Q8_0 {
   }
 };
 
+// What the formats of super-blocks are made of. Codes of `bits` bits lie in planes: a run of bytes
+// holds the first `run` codes in its lowest bits, the next `run` in the bits above, and so on. They
+// are added to `codes`, shifted to the left by `shift`.
+void add_planes(const uint8_t* packed, int num_bytes, int run, int bits, int shift,
+                uint8_t* codes) {
+  const int mask = (1 << bits) - 1;
+  for (int first = 0; first < num_bytes; first += run)
+    for (int plane = 0; plane < 8 / bits; plane++, codes += run)
+      for (int i = 0; i < run; i++)
+        codes[i] = static_cast<uint8_t>(
+            codes[i] | (packed[first + i] >> (plane * bits) & mask) << shift);
+}
+
+constexpr int SUPER = 256;  // values of a super-block
+
+// scales[b] * (codes[i] - zero_point) + mins[b] for every `block` values.
+void expand_codes(const uint8_t* codes, int block, float zero_point, const float* scales,
+                  const float* mins, float* out) {
+  for (int i = 0; i < SUPER; i += LANES) {
+    const f32x16 values = (to_f32(load<u8x16>(codes + i)) - zero_point) * scales[i / block];
+    store_f32(out + i, mins ? values + mins[i / block] : values);
+  }
+}
+
+// Factors of eight scales and minima in twelve bytes. The first four hold scales 0 to 3 and the next
+// four minima 0 to 3; the low nibbles of 4 to 7 are in the last four, their upper two bits in the
+// spare bits of the others.
+void six_bit_scales(const uint8_t* block, float* scales, float* mins) {
+  const float scale = half_at(block), least = half_at(block + 2);
+  const uint8_t* packed = block + 4;
+  for (int i = 0; i < 4; i++) {
+    const int first = packed[i], second = packed[i + 4], third = packed[i + 8];
+    scales[i] = scale * static_cast<float>(first & 63);
+    scales[i + 4] = scale * static_cast<float>((third & 15) | (first >> 2 & 48));
+    mins[i] = -(least * static_cast<float>(second & 63));
+    mins[i + 4] = -(least * static_cast<float>(third >> 4 | (second >> 2 & 48)));
+  }
+}
+
+struct Q2_K {
+  static constexpr int32_t VALUES = SUPER, BYTES = 84;
+  static void expand(const uint8_t* block, float* out) {
+    const float scale = half_at(block + 80), least = half_at(block + 82);
+    uint8_t codes[SUPER] = {};
+    float scales[16], mins[16];
+    add_planes(block + 16, 64, 32, 2, 0, codes);
+    for (int i = 0; i < 16; i++) {
+      scales[i] = scale * static_cast<float>(block[i] & 15);
+      mins[i] = -(least * static_cast<float>(block[i] >> 4));
+    }
+    expand_codes(codes, 16, 0.0f, scales, mins, out);
+  }
+};
+
+struct Q3_K {
+  static constexpr int32_t VALUES = SUPER, BYTES = 110;
+  static void expand(const uint8_t* block, float* out) {
+    const float scale = half_at(block + 108);
+    uint8_t codes[SUPER] = {}, factors[16] = {};
+    float scales[16];
+    add_planes(block + 32, 64, 32, 2, 0, codes);
+    add_planes(block, 32, 32, 1, 2, codes);
+    add_planes(block + 96, 8, 8, 4, 0, factors);
+    add_planes(block + 104, 4, 4, 2, 4, factors);
+    for (int i = 0; i < 16; i++) scales[i] = scale * (static_cast<float>(factors[i]) - 32.0f);
+    expand_codes(codes, 16, 4.0f, scales, nullptr, out);
+  }
+};
+
+struct Q4_K {
+  static constexpr int32_t VALUES = SUPER, BYTES = 144;
+  static void expand(const uint8_t* block, float* out) {
+    uint8_t codes[SUPER] = {};
+    float scales[8], mins[8];
+    six_bit_scales(block, scales, mins);
+    add_planes(block + 16, 128, 32, 4, 0, codes);
+    expand_codes(codes, 32, 0.0f, scales, mins, out);
+  }
+};
+
+struct Q5_K {
+  static constexpr int32_t VALUES = SUPER, BYTES = 176;
+  static void expand(const uint8_t* block, float* out) {
+    uint8_t codes[SUPER] = {};
+    float scales[8], mins[8];
+    six_bit_scales(block, scales, mins);
+    add_planes(block + 48, 128, 32, 4, 0, codes);
+    add_planes(block + 16, 32, 32, 1, 4, codes);
+    expand_codes(codes, 32, 0.0f, scales, mins, out);
+  }
+};
+
+struct Q6_K {
+  static constexpr int32_t VALUES = SUPER, BYTES = 210;
+  static void expand(const uint8_t* block, float* out) {
+    const float scale = half_at(block + 208);
+    uint8_t codes[SUPER] = {};
+    float scales[16];
+    add_planes(block, 128, 64, 4, 0, codes);
+    add_planes(block + 128, 64, 32, 2, 4, codes);
+    for (int i = 0; i < 16; i++)
+      scales[i] = scale * static_cast<float>(static_cast<int8_t>(block[192 + i]));
+    expand_codes(codes, 16, 32.0f, scales, nullptr, out);
+  }
+};
+
 template <typename Block>
 void expand_row(const Embedding& embedding, int64_t token_id, float* out) {
   const int64_t num_blocks = embedding.width / Block::VALUES;
@@ -116,6 +222,11 @@ void embed_token(const Embedding& embedding, int32_t token_id, float* out) {
     case TableType::q5_0: expand_row<Q5_0>(embedding, token_id, out); break;
     case TableType::q5_1: expand_row<Q5_1>(embedding, token_id, out); break;
     case TableType::q8_0: expand_row<Q8_0>(embedding, token_id, out); break;
+    case TableType::q2_k: expand_row<Q2_K>(embedding, token_id, out); break;
+    case TableType::q3_k: expand_row<Q3_K>(embedding, token_id, out); break;
+    case TableType::q4_k: expand_row<Q4_K>(embedding, token_id, out); break;
+    case TableType::q5_k: expand_row<Q5_K>(embedding, token_id, out); break;
+    case TableType::q6_k: expand_row<Q6_K>(embedding, token_id, out); break;
   }
   if (embedding.scale == 1.0f) return;
   for (int32_t i = 0; i < embedding.width; i++) out[i] *= embedding.scale;

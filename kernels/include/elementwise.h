@@ -65,7 +65,12 @@ enum class TableType : int32_t {
   q4_1 = 4,
   q5_0 = 5,
   q5_1 = 6,
-  q8_0 = 7
+  q8_0 = 7,
+  q2_k = 8,
+  q3_k = 9,
+  q4_k = 10,
+  q5_k = 11,
+  q6_k = 12
 };
 struct Embedding {
   TableType type;
