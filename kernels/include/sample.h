@@ -5,13 +5,15 @@
 
 namespace furcate {
 
-// One draw. Arrays may be null where their count is 0.
+// One draw. Arrays may be null where their count is 0; ids outside the vocabulary are passed over.
 struct SampleRow {
-  int32_t logit;         // row of the step's logits
-  float temperature;     // 0: the largest logit, of equal ones the lowest id
-  int32_t top_k;         // 0: off
-  float top_p, min_p;    // 1 and 0: off
-  float frequency_penalty, presence_penalty, repetition_penalty;
+  int32_t logit;       // row of the step's logits
+  int32_t top_k;       // 0: off
+  double temperature;  // 0: the largest logit, of equal ones the lowest id
+  double top_p, min_p;  // 1 and 0: off
+  double frequency_penalty, presence_penalty;
+  float repetition_penalty;  // 1: off
+  int32_t num_top;       // log-probabilities wanted: -1 none, 0 of the token, n also of the n best
   uint64_t seed, index;  // these two alone decide the random number
   const uint32_t* mask;  // bit set of the allowed ids, or null
   const int32_t* output_ids;   // for frequency and presence penalties
@@ -20,7 +22,6 @@ struct SampleRow {
   const int32_t* bias_ids;
   const float* bias_values;
   int32_t num_output, num_context, num_banned, num_bias;
-  int32_t num_top;       // log-probabilities wanted: -1 none, 0 of the token, n also of the n best
 };
 
 // The log-probability of a token at a row of logits, and the num_top likeliest there.
@@ -36,7 +37,9 @@ struct SampleResult {
   float logprob;        // of the model itself: before bias, penalties, masks and temperature
 };
 
-// `top_ids` and `top_logprobs` [num_top] are written where num_top > 0.
+// `logits` is the row's own. `top_ids` and `top_logprobs` [num_top] are written where num_top > 0,
+// and a token was drawn; -1 and NaN where there are fewer ids than that. A row that is not made of
+// numbers has NaN log-probabilities. Uses the worker's scratch memory. Bits depend on the row alone.
 void sample_row(const float* logits, int32_t vocab_size, const SampleRow& row,
                 SampleResult* result, int32_t* top_ids, float* top_logprobs,
                 const Worker& worker);
