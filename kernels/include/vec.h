@@ -37,6 +37,8 @@ inline f32x8 low_half(f32x16 a) { return __builtin_shufflevector(a, a, 0, 1, 2, 
 inline f32x8 high_half(f32x16 a) {
   return __builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15);
 }
+inline i32x8 low_half(i32x16 a) { return (i32x8)low_half((f32x16)a); }
+inline i32x8 high_half(i32x16 a) { return (i32x8)high_half((f32x16)a); }
 
 #else
 
@@ -119,6 +121,8 @@ using i32x16 = Pair<i32x8>;
 using u32x16 = Pair<u32x8>;
 inline f32x8 low_half(const f32x16& a) { return a.low; }
 inline f32x8 high_half(const f32x16& a) { return a.high; }
+inline i32x8 low_half(const i32x16& a) { return a.low; }
+inline i32x8 high_half(const i32x16& a) { return a.high; }
 #else
 using f32x16 = Pair<Pair<f32x4>>;
 using i32x16 = Pair<Pair<i32x4>>;
@@ -127,12 +131,18 @@ inline Pair<f32x4> low_half(const f32x16& a) { return a.low; }
 inline Pair<f32x4> high_half(const f32x16& a) { return a.high; }
 inline f32x4 low_half(const Pair<f32x4>& a) { return a.low; }
 inline f32x4 high_half(const Pair<f32x4>& a) { return a.high; }
+inline Pair<i32x4> low_half(const i32x16& a) { return a.low; }
+inline Pair<i32x4> high_half(const i32x16& a) { return a.high; }
+inline i32x4 low_half(const Pair<i32x4>& a) { return a.low; }
+inline i32x4 high_half(const Pair<i32x4>& a) { return a.high; }
 #endif
 
 #endif
 
 inline f32x4 low_half(f32x8 a) { return __builtin_shufflevector(a, a, 0, 1, 2, 3); }
 inline f32x4 high_half(f32x8 a) { return __builtin_shufflevector(a, a, 4, 5, 6, 7); }
+inline i32x4 low_half(i32x8 a) { return (i32x4)low_half((f32x8)a); }
+inline i32x4 high_half(i32x8 a) { return (i32x4)high_half((f32x8)a); }
 
 template <typename Vector, typename Element>
 inline Vector load(const Element* from) {
@@ -239,10 +249,9 @@ inline float sum_lanes(f32x16 a) {
 }
 
 inline int32_t sum_lanes(i32x16 a) {
-  int32_t lanes[LANES], total = 0;
-  store(lanes, a);
-  for (int lane = 0; lane < LANES; lane++) total += lanes[lane];
-  return total;
+  const auto eight = low_half(a) + high_half(a);
+  const i32x4 four = low_half(eight) + high_half(eight);
+  return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
 // Of numbers: with a NaN among them the result is any lane.
@@ -255,11 +264,11 @@ inline float max_lanes(f32x16 a) {
 }
 
 inline int32_t max_lanes(i32x16 a) {
-  int32_t lanes[LANES], largest;
-  store(lanes, a);
-  largest = lanes[0];
-  for (int lane = 1; lane < LANES; lane++) largest = lanes[lane] > largest ? lanes[lane] : largest;
-  return largest;
+  const auto eight = greater(low_half(a), high_half(a));
+  const i32x4 four = greater(low_half(eight), high_half(eight));
+  const int32_t even = four[0] > four[2] ? four[0] : four[2];
+  const int32_t odd = four[1] > four[3] ? four[1] : four[3];
+  return even > odd ? even : odd;
 }
 
 // bfloat16 is the upper half of a float.
