@@ -1,6 +1,7 @@
 """How near a way of computing a model is to the same weights in float32.
 
-    python tests/bench/accuracy.py [--model smollm2] [--matmul bf16] [--tokens 20000]
+    python tests/bench/accuracy.py [--model smollm2] [--matmul auto] [--kernels auto]
+        [--kv-dtype auto] [--threads 1] [--tokens 20000] [--seed 0]
 
 Prints one line of JSON: perplexities of the benchmark's text in windows of 1,024 tokens, the KL
 divergence from the float32 distributions, and how often the likeliest token is the same. The exit
@@ -18,7 +19,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 if __name__ == "__main__":  # as a script: the checkout's packages come first
     ROOT = Path(__file__).resolve().parent.parent.parent
@@ -29,30 +30,32 @@ import torch
 import typer
 from tests.bench.corpus import Corpus
 
-from furcate.runtime.config import ModelConfig
+from furcate.errors import UsageError
+from furcate.runtime import launch
 from furcate.runtime.model.catalog import ensure
 from furcate.runtime.model.config import config_from_gguf
 from furcate.runtime.model.gguf import read_header
 from furcate.runtime.model.llama import LlamaModel, load_llama_weights
+from furcate.runtime.model.registry import load_model, load_native_model
 from furcate.runtime.model.weights import GGUFTensors
 from furcate.runtime.scheduler.plan import StepPlan
+from furcate.runtime.server.kernels import choose_library, make_pool, reference_dtype
 from furcate.runtime.server.text import load_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from furcate.kernels.structures import KVType
+    from furcate.runtime.config import Config
     from furcate.runtime.engine.batch import Model
 
-__all__ = ["Accuracy", "Comparison", "compare", "torch_model"]
+__all__ = ["Accuracy", "Comparison", "compare", "exact_model", "model_of"]
 
 WINDOW = 1024
 CHUNK = 256  # tokens of one forward, all with logits
 PAGE_SIZE = 16
 ROWS_AT_ONCE = 64  # distributions in double precision at a time
 MAX_CHANGE = 0.005
-
-Matmul = Literal["bf16", "fp32"]
-DTYPES: dict[Matmul, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +137,24 @@ def compare(
     return comparison.result()
 
 
-def torch_model(path: Path, matmul: Matmul) -> LlamaModel:
-    """The model of a llama file on dequantised weights, computed by torch."""
+def exact_model(path: Path) -> LlamaModel:
+    """What the others are compared with: dequantised weights, torch, float32 throughout."""
     file = read_header(path)
     config = config_from_gguf(file)
-    return LlamaModel(config, load_llama_weights(config, GGUFTensors(file), DTYPES[matmul]))
+    return LlamaModel(config, load_llama_weights(config, GGUFTensors(file), torch.float32))
+
+
+def model_of(config: Config) -> Model:
+    """The model on the kernels and numbers that an engine of that configuration would use."""
+    path = ensure(config.model.name)
+    library = choose_library(config.engine)
+    if library is None:
+        return load_model(path, reference_dtype(config))
+    if config.cache.kv_dtype == "fp32":
+        raise UsageError("--kv-dtype fp32 needs --kernels reference")
+    kv_type: KVType = "int8" if config.cache.kv_dtype == "int8" else "bf16"
+    pool = make_pool(config.engine, library)
+    return load_native_model(path, pool, config.model.matmul, kv_type)
 
 
 def _rounded(value: float) -> float:
@@ -147,19 +163,22 @@ def _rounded(value: float) -> float:
 
 def main(
     model: Annotated[str, typer.Option(help="Name or path of a model.")] = "smollm2",
-    matmul: Annotated[Matmul, typer.Option(help="What is tested.")] = "bf16",
+    matmul: Annotated[str, typer.Option(help="As of the server, of what is tested.")] = "auto",
+    kernels: Annotated[str, typer.Option(help="As of the server.")] = "auto",
+    kv_dtype: Annotated[str, typer.Option(help="As of the server.")] = "auto",
+    threads: Annotated[int, typer.Option(help="Of torch and of the native kernels.", min=1)] = 1,
     tokens: Annotated[int, typer.Option(help="Length of the text.", min=2)] = 20_000,
     seed: Annotated[int, typer.Option(help="Draws another piece of the text.")] = 0,
-    threads: Annotated[int, typer.Option(help="Threads of torch.", min=1)] = 1,
 ) -> None:
     torch.set_num_threads(threads)
-    path = ensure(model)
-    ids = Corpus(load_text(ModelConfig(name=model)).codec, seed).ids(tokens)
+    options = {"model": model, "matmul": matmul, "kernels": kernels}
+    config = launch.configure({**options, "kv_dtype": kv_dtype, "threads": threads})
+    ids = Corpus(load_text(config.model).codec, seed).ids(tokens)
     started_s = time.perf_counter()
-    accuracy = compare(torch_model(path, "fp32"), torch_model(path, matmul), ids)
+    accuracy = compare(exact_model(ensure(model)), model_of(config), ids)
     figures = {name: _rounded(value) for name, value in asdict(accuracy).items()}
     figures["seconds"] = round(time.perf_counter() - started_s, 1)
-    print(json.dumps({"model": model, "matmul": matmul, "near": accuracy.is_near, **figures}))
+    print(json.dumps({**options, "kv_dtype": kv_dtype, "near": accuracy.is_near, **figures}))
     raise typer.Exit(0 if accuracy.is_near else 1)
 
 
