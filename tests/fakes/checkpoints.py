@@ -41,11 +41,18 @@ class LlamaShape:
     num_layers: int = 2
     num_heads: int = 4
     kv_heads: int = 2
+    head_dim: int = 64
     max_context: int = 256
+    rope_base: float = 10_000.0
+    rope_divisors: tuple[float, ...] = ()
+
+    @property
+    def query_size(self) -> int:
+        return self.head_dim * self.num_heads
 
     @property
     def kv_size(self) -> int:
-        return self.hidden_size // self.num_heads * self.kv_heads
+        return self.head_dim * self.kv_heads
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,16 +105,19 @@ def random_llama(
     for name in ("output_norm", *norms):
         weights = rng.normal(1, 0.1, shape.hidden_size).astype(np.float32)
         tensors[f"{name}.weight"] = StoredTensor("F32", weights)
+    if shape.rope_divisors:
+        divisors = np.array(shape.rope_divisors, np.float32)
+        tensors["rope_freqs.weight"] = StoredTensor("F32", divisors)
     return tensors
 
 
 def _matrices(shape: LlamaShape, tied: bool) -> dict[str, tuple[int, int]]:
     hidden = shape.hidden_size
     layer = {
-        "attn_q": (hidden, hidden),
+        "attn_q": (shape.query_size, hidden),
         "attn_k": (shape.kv_size, hidden),
         "attn_v": (shape.kv_size, hidden),
-        "attn_output": (hidden, hidden),
+        "attn_output": (hidden, shape.query_size),
         "ffn_gate": (shape.ffn_size, hidden),
         "ffn_up": (shape.ffn_size, hidden),
         "ffn_down": (hidden, shape.ffn_size),
@@ -137,6 +147,9 @@ def write_llama(
     writer.add_feed_forward_length(shape.ffn_size)
     writer.add_head_count(shape.num_heads)
     writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head_dim)
+    writer.add_value_length(shape.head_dim)
+    writer.add_rope_freq_base(shape.rope_base)
     writer.add_layer_norm_rms_eps(1e-5)
     for name, tensor in tensors.items():
         kind = gguf.GGMLQuantizationType[tensor.kind]

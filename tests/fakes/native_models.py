@@ -1,0 +1,86 @@
+"""Native models of files that tests write, and what they compute for rows of tokens."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tests.kernels.native import library
+
+from furcate.kernels.library import Pool
+from furcate.runtime.model.config import config_from_gguf
+from furcate.runtime.model.gguf import read_header
+from furcate.runtime.model.llama_native import load_native_llama
+from furcate.runtime.model.weights import GGUFTensors
+from furcate.runtime.scheduler.plan import StepPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from furcate.kernels.structures import KVType
+    from furcate.runtime.engine.batch import ForwardBatch, Model, PageCopy
+    from furcate.runtime.model.native import NativeModel
+    from furcate.runtime.model.native_weights import Matmul
+
+__all__ = ["PAGE_SIZE", "Row", "batch_of", "logits_of", "native_model", "random_ids"]
+
+PAGE_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """Tokens of a sequence from position `begin` on, with logits for all of them."""
+
+    ids: np.ndarray
+    begin: int
+    pages: Sequence[int]
+
+
+def random_ids(count: int, vocab_size: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, vocab_size, count).astype(np.int32)
+
+
+def batch_of(rows: Sequence[Row], copies: Sequence[PageCopy] = ()) -> ForwardBatch:
+    plan = StepPlan(step=1, budget_tokens=1 << 20)
+    for row in rows:
+        plan.add_row(row.ids.tolist(), row.begin, np.array(row.pages, np.int32), len(row.ids))
+    plan.add_copies(copies)
+    return plan.batch()
+
+
+def logits_of(
+    model: Model, rows: Sequence[Row], copies: Sequence[PageCopy] = ()
+) -> list[np.ndarray]:
+    """The logits of every token of each row, computed in one forward."""
+    logits = model.forward(batch_of(rows, copies)).numpy()
+    return np.split(logits, np.cumsum([len(row.ids) for row in rows])[:-1])
+
+
+@contextmanager
+def native_model(
+    path: Path,
+    tier: str,
+    *,
+    num_threads: int = 2,
+    matmul: Matmul = "auto",
+    kv_type: KVType = "bf16",
+    interleaved: bool = True,
+    num_pages: int = 128,
+    page_size: int = PAGE_SIZE,
+) -> Iterator[NativeModel]:
+    """The model in a file, ready for forwards; closed at the end."""
+    file = read_header(path)
+    config = replace(config_from_gguf(file), rope_interleaved=interleaved)
+    pool = Pool(library(tier), num_threads)
+    try:
+        model = load_native_llama(config, GGUFTensors(file), pool, matmul, kv_type)
+        model.allocate(num_pages, page_size)
+        try:
+            yield model
+        finally:
+            model.close()
+    finally:
+        pool.close()
