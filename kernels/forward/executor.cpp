@@ -17,9 +17,6 @@
 
 namespace furcate {
 
-__attribute__((weak)) void sample_row(const float*, int32_t, const SampleRow&, SampleResult*,
-                                      int32_t*, float*, const Worker&) {}
-
 namespace {
 
 constexpr int NUM_STEPS = 4;  // kept: those in flight, and the one that a next step may refer to
