@@ -46,20 +46,24 @@ class Peaks:
         return max(case.flops / self.flops[case.unit], case.bytes / self.bandwidth)
 
 
-def measure(case: BenchCase, clock: Callable[[], float] = time.perf_counter) -> float:
+def measure(
+    case: BenchCase,
+    clock: Callable[[], float] = time.perf_counter,
+    pick: Callable[[list[float]], float] = statistics.median,
+) -> float:
     """Seconds of one call: the median of some repeats, after a call that warms up."""
     case.run()
     began = clock()
     case.run()
     once = max(clock() - began, 1e-9)
     calls = max(1, round(SHORTEST_S / once))
-    repeats = []
+    repeats: list[float] = []
     for _ in range(REPEATS):
         began = clock()
         for _ in range(calls):
             case.run()
         repeats.append((clock() - began) / calls)
-    return statistics.median(repeats)
+    return pick(repeats)
 
 
 def roofline(case: BenchCase, seconds: float, peaks: Peaks) -> float:

@@ -189,15 +189,15 @@ class Pool {
 
   void* scratch(int index, size_t num_bytes) {
     Local& own = locals_[index];
-    if (num_bytes <= own.scratch_bytes) return own.scratch;
+#if !defined(__SANITIZE_ADDRESS__)  // there every call gets exactly its bytes
+    if (own.scratch != nullptr && num_bytes <= own.scratch_bytes) return own.scratch;
+#endif
     std::free(own.scratch);
-    const size_t whole = (num_bytes / SCRATCH_ALIGNMENT + 1) * SCRATCH_ALIGNMENT;
-    own.scratch = std::aligned_alloc(SCRATCH_ALIGNMENT, whole);
-    if (own.scratch == nullptr) {
-      std::fprintf(stderr, "furcate kernels: no memory for %zu bytes of scratch\n", whole);
+    if (posix_memalign(&own.scratch, SCRATCH_ALIGNMENT, num_bytes) != 0) {
+      std::fprintf(stderr, "furcate kernels: no memory for %zu bytes of scratch\n", num_bytes);
       std::abort();
     }
-    own.scratch_bytes = whole;
+    own.scratch_bytes = num_bytes;
     return own.scratch;
   }
 

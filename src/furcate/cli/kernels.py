@@ -146,7 +146,7 @@ def _show_peaks(library: Library, peaks: Peaks) -> None:
         f"{library.tier}, {peaks.num_threads} threads: {rates}, "
         f"memory {peaks.bandwidth / 1e9:.1f} GB/s\n"
     )
-    typer.echo(f"{'KERNEL':<52}{'TIME':>12}{'GFLOP/S':>10}{'GB/S':>8}{'ROOF':>7}")
+    typer.echo(f"{'KERNEL':<66}{'TIME':>12}{'GFLOP/S':>10}{'GB/S':>8}{'ROOF':>7}")
 
 
 def _show_case(case: BenchCase, seconds: float, peaks: Peaks) -> None:
@@ -154,7 +154,7 @@ def _show_case(case: BenchCase, seconds: float, peaks: Peaks) -> None:
 
     rates = f"{case.flops / seconds / 1e9:>10,.1f}{case.bytes / seconds / 1e9:>8.1f}"
     share = roofline(case, seconds, peaks)
-    typer.echo(f"{case.name:<52}{seconds * 1e6:>9,.1f} us{rates}{share:>7.0%}")
+    typer.echo(f"{case.name:<66}{seconds * 1e6:>9,.1f} us{rates}{share:>7.0%}")
 
 
 def _as_json(library: Library, peaks: Peaks, timed: Sequence[tuple[BenchCase, float]]) -> str:
