@@ -77,8 +77,10 @@ void Step::take(const StepArrays& arrays) {
 void Step::resolve(const Step* previous) {
   for (int32_t& id : token_ids) {
     if (id >= 0) continue;
-    const int32_t token = previous == nullptr ? -1 : previous->drawn[-(id + 1)].token_id;
-    id = token < 0 ? 0 : token;  // nothing was drawn: the row is dropped by whoever collects
+    const size_t draw = static_cast<size_t>(-(id + 1));
+    const bool is_there = previous != nullptr && draw < previous->drawn.size();
+    // Nothing was drawn: the row is dropped by whoever collects.
+    id = is_there ? std::max(previous->drawn[draw].token_id, 0) : 0;
   }
 }
 
@@ -113,10 +115,12 @@ class Executor {
   }
 
   void wait(int64_t seq) {
-    if (completed_.load(std::memory_order_acquire) >= seq) return;
+    if (is_done(seq)) return;
     std::unique_lock<std::mutex> lock(mutex_);
     completed_changed_.wait(lock, [&] { return completed_.load() >= seq; });
   }
+
+  bool is_done(int64_t seq) const { return completed_.load(std::memory_order_acquire) >= seq; }
 
   // The step, which has been submitted and not been overtaken by NUM_STEPS later ones.
   Step& slot(int64_t seq) { return steps_[seq % NUM_STEPS]; }
@@ -190,6 +194,11 @@ FC_API int64_t fc_executor_submit(Executor* executor, const StepArrays* arrays) 
 FC_API int32_t fc_executor_wait(Executor* executor, int64_t seq) {
   executor->wait(seq);
   return executor->slot(seq).failed ? 1 : 0;
+}
+
+// Whether `fc_executor_wait` would return at once.
+FC_API int32_t fc_executor_is_done(const Executor* executor, int64_t seq) {
+  return executor->is_done(seq) ? 1 : 0;
 }
 
 // The logits of a computed step, float [L, vocab_size]; valid until three later steps are

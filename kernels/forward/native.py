@@ -6,6 +6,7 @@ Keeps alive whatever a program points at. Does not know what a model is, nor who
 from __future__ import annotations
 
 import ctypes
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from furcate.kernels import structures
 from furcate.kernels.library import check_sizes
+from furcate.kernels.sample.native import SAMPLE_RESULT, SampleResults
 from furcate.kernels.structures import (
     ACTIVATIONS,
     EPILOGUES,
@@ -36,9 +38,13 @@ __all__ = ["Buffer", "ForwardBuilder", "ForwardExecutor", "StepBatch"]
 COPY = np.dtype([("source", np.int32), ("target", np.int32), ("num_tokens", np.int32)])
 
 _SIZES = {
-    name: getattr(structures, name)
-    for name in ("Rows", "Norm", "RopeWrite", "Embedding", "Linear", "KVShape", "KVPages")
-} | {"Attention": structures.Attention, "StepArrays": StepArrays}
+    mirror.__name__: mirror
+    for mirror in (
+        *(structures.Rows, structures.Norm, structures.RopeWrite, structures.Embedding),
+        *(structures.Linear, structures.KVShape, structures.KVPages, structures.StepRows),
+        *(structures.PageCopy, structures.Attention, structures.StepArrays),
+    )
+}
 
 
 class SlotCopy(Protocol):
@@ -93,6 +99,10 @@ class ForwardBuilder:
         self._program = self._lib.fc_program_new(
             ctypes.byref(shape), vocab_size, len(layers), layers
         )
+
+    def keep(self, owner: object) -> None:
+        """`owner`, of memory that the program reads, is to live as long as the program."""
+        self._kept.append(owner)
 
     def buffer(self, type: RowType, width: int) -> Buffer:
         return self._buffer(type, width, of_logits=False)
@@ -209,12 +219,14 @@ class ForwardExecutor:
 
     def __init__(self, pool: Pool, program: int, vocab_size: int, kept: list[object]) -> None:
         self.pool = pool
-        self._lib = _bind(pool.library)
+        self._lib = pool.library.lib
         self._program: int | None = program
         self._vocab_size = vocab_size
         self._kept = kept
-        self._num_logits: dict[int, int] = {}
-        self._address: int | None = self._lib.fc_executor_new(program, pool.handle)
+        self._num_logits: dict[int, int] = {}  # of the steps whose results are valid
+        self._process = os.getpid()
+        self._address: int | None = None
+        self._address = self._lib.fc_executor_new(program, pool.handle)
 
     def submit(self, batch: StepBatch, draws: tuple[int, int] = (0, 0)) -> int:
         """The step's number, counted from 1. `draws`: the address of SampleRow structs, which stay
@@ -237,46 +249,72 @@ class ForwardExecutor:
             logit_indices=_address(batch.logit_indices),
             draws=draws[0],
         )
-        seq = int(self._lib.fc_executor_submit(self._address, ctypes.byref(arrays)))
+        seq = int(self._lib.fc_executor_submit(self._handle, ctypes.byref(arrays)))
         self._num_logits[seq] = num_logits
         self._num_logits.pop(seq - 4, None)
         return seq
 
     def wait(self, seq: int) -> None:
         """Until the step has been computed and its draws are made; blocks without the GIL."""
-        if self._lib.fc_executor_wait(self._address, seq):
+        assert seq in self._num_logits, f"step {seq} is not among the last that were submitted"
+        if self._lib.fc_executor_wait(self._handle, seq):
             raise MemoryError(f"step {seq} found no memory for its activations")
+
+    def is_done(self, seq: int) -> bool:
+        """Whether `wait` would return at once."""
+        return bool(self._lib.fc_executor_is_done(self._handle, seq))
 
     def logits(self, seq: int) -> np.ndarray:
         """The logits of a step that has been waited for, float32 [L, vocab_size]: a view."""
         num_logits = self._num_logits[seq]
         if not num_logits:
             return np.empty((0, self._vocab_size), np.float32)
-        address = self._lib.fc_executor_logits(self._address, seq)
+        address = self._lib.fc_executor_logits(self._handle, seq)
         flat = (ctypes.c_float * (num_logits * self._vocab_size)).from_address(address)
         return np.frombuffer(flat, np.float32).reshape(num_logits, self._vocab_size)
 
-    def drawn(self, seq: int) -> int:
-        """The address of the SampleResult structs of the step's draws."""
-        return int(self._lib.fc_executor_drawn(self._address, seq))
-
-    def alternatives(self, seq: int) -> tuple[int, int, int]:
-        """Addresses of the likeliest ids and of their log-probabilities, and the stride of both."""
+    def drawn(self, seq: int, num_draws: int) -> SampleResults:
+        """What came of the step's draws."""
         ids, logprobs = ctypes.c_void_p(), ctypes.c_void_p()
         stride = self._lib.fc_executor_alternatives(
-            self._address, seq, ctypes.byref(ids), ctypes.byref(logprobs)
+            self._handle, seq, ctypes.byref(ids), ctypes.byref(logprobs)
         )
-        return ids.value or 0, logprobs.value or 0, int(stride)
+        results = _copy(self._lib.fc_executor_drawn(self._handle, seq), num_draws, SAMPLE_RESULT)
+        shape, count = (num_draws, int(stride)), num_draws * int(stride)
+        return SampleResults(
+            results,
+            _copy(ids.value, count, np.dtype(np.int32)).reshape(shape),
+            _copy(logprobs.value, count, np.dtype(np.float32)).reshape(shape),
+        )
 
     def close(self) -> None:
         """Ends the thread after what is submitted, and frees the program. Idempotent."""
         address, self._address = self._address, None
+        program, self._program = self._program, None
+        if self._process != os.getpid():  # a fork has no such thread
+            return
         if address is not None:
             self._lib.fc_executor_free(address)
-        program, self._program = self._program, None
         if program is not None:
             self._lib.fc_program_free(program)
         self._kept.clear()
+
+    def __del__(self) -> None:
+        self.close()  # what the thread reads is not to go before it
+
+    @property
+    def _handle(self) -> int:
+        if self._address is None:
+            raise ValueError("the executor is closed")
+        return self._address
+
+
+def _copy(address: int | None, count: int, dtype: np.dtype[np.generic]) -> np.ndarray:
+    """So many elements at an address, as an array of their own."""
+    if not count or address is None:
+        return np.empty(count, dtype)
+    memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
+    return np.frombuffer(memory, dtype).copy()
 
 
 def _address(array: np.ndarray) -> int:
@@ -308,6 +346,7 @@ def _bind(library: Library) -> ctypes.CDLL:
         "fc_executor_free": ([pointer], None),
         "fc_executor_submit": ([pointer, pointer], i64),
         "fc_executor_wait": ([pointer, i64], i32),
+        "fc_executor_is_done": ([pointer, i64], i32),
         "fc_executor_logits": ([pointer, i64], pointer),
         "fc_executor_drawn": ([pointer, i64], pointer),
         "fc_executor_alternatives": ([pointer, i64, pointer, pointer], i32),

@@ -70,6 +70,7 @@ class NativeModel:
         builder = ForwardBuilder(
             self.pool, self._pages.shape, self._pages.layers, self.shape.vocab_size
         )
+        builder.keep(self._pages)
         self._define(builder)
         self._executor = builder.build()
 
