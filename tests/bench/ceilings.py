@@ -82,17 +82,16 @@ def least_seconds(work: Work, shape: Shape, rates: Rates) -> float:
 
 
 def parse_rates(text: str) -> Rates:
-    """From `int8=1.2e12,bf16=1e12,bandwidth=45e9`, or from the lines of JSON of the kernels' bench:
-    the first object that tells `flops` by unit and a `bandwidth`. Products run in the fastest
-    unit, attention in bf16."""
+    """From `int8=1.2e12,bf16=1e12,bandwidth=45e9`, or from the JSON of the kernels' bench, in which
+    an object tells `flops` by unit and a `bandwidth`. Products run in the fastest unit, attention
+    in bf16."""
     if re.match(r"\w+=", text):
         pairs = (pair.split("=") for pair in text.split(","))
         return _rates({name: float(value) for name, value in pairs})
-    for line in text.splitlines():
-        found = _peaks(json.loads(line)) if line.startswith("{") else None
-        if found is not None:
-            return _rates(found)
-    raise ValueError("no rates: neither name=value pairs nor a line with flops and a bandwidth")
+    found = _peaks(json.loads(text))
+    if found is None:
+        raise ValueError("these rates have no object with flops and a bandwidth")
+    return _rates(found)
 
 
 def _peaks(value: object) -> dict[str, float] | None:

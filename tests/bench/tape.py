@@ -96,6 +96,14 @@ class Tape:
         streams = (self._streams[key] for key in sorted(self._streams))
         return [done.ids for s in streams for _, done in sorted(s.done.items())]
 
+    def calls(self) -> list[tuple[list[int], NodeDone]]:
+        """Each generation and choice: the ids before it, and what came of it."""
+        return [
+            (self._ids_after(key, number), done)
+            for key, stream in self._streams.items()
+            for number, done in stream.done.items()
+        ]
+
     @property
     def sequences(self) -> list[list[int]]:
         """All that a token is predicted from, over all streams and nodes."""

@@ -77,7 +77,8 @@ class _Chat:
         reply = await self.ask(
             Call(self.ids, longest, gbnf=gbnf, choices=tuple(choices), seed=self.seed)
         )
-        chosen = reply.text if reply.text in choices else next(iter(choices))
+        said = reply.text.strip()
+        chosen = next((each for each in choices if each.strip() == said), next(iter(choices)))
         self.ids = self.ids + choices[chosen]
         return chosen
 
@@ -114,7 +115,7 @@ async def judge(script: Script, ask: Ask, seed: int) -> str:
         fork.add(name)
         why = await fork.generate(32)
         fork.add("verdict")
-        await fork.choose("grades")
+        await fork.choose("verdicts")
         return why
 
     reasons = await asyncio.gather(*(verdict(name) for name in dimensions))
