@@ -41,9 +41,12 @@ test-all: setup  ## Everything that needs no GPU.
 soak: setup
 	$(BIN)/python tests/bench/soak.py
 
+# PEERS=1 or PEERS=vllm,openvino: with other engines in turn, set up in PEERS_DIR if they are not
+# there; LLAMACPP=1 builds llama.cpp too. BENCH='--workload plain --draws 1': as run.py takes it.
 bench: setup
 	$(BIN)/python -m furcate models pull smollm2
-	$(BIN)/python tests/bench/run.py
+	$(BIN)/python tests/bench/run.py $(if $(PEERS),--peers $(PEERS)) \
+		$(if $(LLAMACPP),--llamacpp) $(if $(PEERS_DIR),--peers-folder $(PEERS_DIR)) $(BENCH)
 
 docs: setup
 	$(BIN)/python -m pytest tests/test_documentation.py
