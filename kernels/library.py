@@ -86,7 +86,7 @@ def check_sizes(lib: ctypes.CDLL, structures: Mapping[str, type[ctypes.Structure
 class Pool:
     """Threads for the calls of one library; the thread that calls is one of them.
 
-    One call at a time uses it. `handle` is what native functions take.
+    One call at a time uses it, others wait. `handle` is what native functions take.
     """
 
     def __init__(

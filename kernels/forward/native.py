@@ -271,7 +271,7 @@ class ForwardExecutor:
             return np.empty((0, self._vocab_size), np.float32)
         address = self._lib.fc_executor_logits(self._handle, seq)
         flat = (ctypes.c_float * (num_logits * self._vocab_size)).from_address(address)
-        return np.frombuffer(flat, np.float32).reshape(num_logits, self._vocab_size)
+        return np.frombuffer(memoryview(flat), np.float32).reshape(num_logits, self._vocab_size)
 
     def drawn(self, seq: int, num_draws: int) -> SampleResults:
         """What came of the step's draws."""
@@ -314,7 +314,7 @@ def _copy(address: int | None, count: int, dtype: np.dtype[np.generic]) -> np.nd
     if not count or address is None:
         return np.empty(count, dtype)
     memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
-    return np.frombuffer(memory, dtype).copy()
+    return np.frombuffer(memoryview(memory), dtype).copy()
 
 
 def _address(array: np.ndarray) -> int:
@@ -327,8 +327,6 @@ def _address(array: np.ndarray) -> int:
 def _bind(library: Library) -> ctypes.CDLL:
     """The library with the types of this module's functions declared."""
     lib = library.lib
-    if getattr(lib, "_has_forward", False):
-        return lib
     check_sizes(lib, _SIZES)
     pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     functions: dict[str, tuple[list[type], type | None]] = {
@@ -355,5 +353,4 @@ def _bind(library: Library) -> ctypes.CDLL:
         function = lib[name]
         function.argtypes, function.restype = arguments, result
         setattr(lib, name, function)
-    lib._has_forward = True
     return lib

@@ -41,7 +41,8 @@ struct Worker {
 using Job = void (*)(const void* context, const Worker& worker);
 
 // Runs `job` on all threads of the pool, the calling one being worker 0; returns when all have
-// returned. One job at a time: the caller's duty.
+// returned. One job at a time: a second caller waits until the first has its result. A job runs no
+// other.
 void run(Pool* pool, Job job, const void* context);
 
 // The same for anything that can be called with a Worker.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -60,8 +60,8 @@ class LinearWeight:
         self.out_features = int(lib.fc_linear_columns(self.handle))
         self.in_features = int(lib.fc_linear_depth(self.handle))
         self.num_bytes = int(lib.fc_linear_bytes(self.handle))
-        names = {number: name for name, number in ROW_TYPES.items()}
-        self.row_type = cast("RowType", names[lib.fc_linear_row_type(self.handle)])
+        names: dict[int, RowType] = {number: name for name, number in ROW_TYPES.items()}
+        self.row_type: RowType = names[lib.fc_linear_row_type(self.handle)]
 
     @classmethod
     def pack(

@@ -270,7 +270,7 @@ class PagedAttention:
 
     def copy(self, shape: Shape, pages: PageMemory, copies: Sequence[tuple[int, int, int]]) -> None:
         """`(source page, target page, number of tokens)`, in order."""
-        array = (PageCopyStruct * len(copies))(*copies)
+        array = (PageCopyStruct * len(copies))(*(PageCopyStruct(*each) for each in copies))
         self._lib.fc_kv_copy(
             ctypes.byref(shape.struct), ctypes.byref(pages.struct), array, len(copies)
         )

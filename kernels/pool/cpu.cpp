@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <new>
 #include <thread>
 
@@ -165,6 +166,7 @@ class Pool {
   int count() const { return count_; }
 
   void run(Job job, const void* context) {
+    std::lock_guard<std::mutex> one_at_a_time(run_mutex_);
     job_ = job;
     context_ = context;
     if (count_ > 1) {
@@ -275,6 +277,7 @@ class Pool {
   const int count_;
   const bool crowded_;  // more threads than cores
   const bool pinned_;
+  std::mutex run_mutex_;
   int started_ = 0;
   bool stopping_ = false;
   Job job_ = nullptr;

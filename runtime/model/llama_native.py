@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from furcate.kernels.forward.native import Buffer, ForwardBuilder
     from furcate.kernels.library import Pool
     from furcate.kernels.linear.weight import LinearWeight
-    from furcate.kernels.structures import Embedding, KVType
+    from furcate.kernels.structures import Embedding, KVType, RowType
 
     from .config import LlamaConfig
     from .weights import TensorSource
@@ -110,7 +110,7 @@ def _define(config: LlamaConfig, weights: _Weights, builder: ForwardBuilder) -> 
     hidden = builder.buffer("f32", config.hidden_size)
     qkv = builder.buffer("f32", query + 2 * config.kv_heads * config.head_dim)
     q = builder.buffer("bf16", query)
-    buffers: dict[tuple[str, str], Buffer] = {}
+    buffers: dict[tuple[str, RowType], Buffer] = {}
 
     def rows_for(weight: LinearWeight, use: str) -> Buffer:
         """The buffer that a product reads, one for each form and use."""

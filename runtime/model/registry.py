@@ -7,7 +7,7 @@ downloads: a path comes in.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import torch
 
@@ -33,12 +33,14 @@ __all__ = [
     "ARCHITECTURES",
     "NATIVE_ARCHITECTURES",
     "Dtype",
+    "NativeFamily",
     "load_model",
     "load_native_model",
     "resolve_dtype",
+    "why_not_native",
 ]
 
-Loader = TypeVar("Loader")
+Family = TypeVar("Family")
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -58,11 +60,24 @@ def _load_native_llama(file: GGUFFile, pool: Pool, matmul: Matmul, kv_type: KVTy
     return load_native_llama(config_from_gguf(file), GGUFTensors(file), pool, matmul, kv_type)
 
 
+def _why_not_native_llama(file: GGUFFile) -> str | None:
+    from .llama_native import why_not_native
+
+    return why_not_native(config_from_gguf(file))
+
+
+class NativeFamily(NamedTuple):
+    """How an architecture's files become native models, and what keeps one of them from it."""
+
+    load: Callable[[GGUFFile, Pool, Matmul, KVType], NativeModel]
+    why_not: Callable[[GGUFFile], str | None]
+
+
 ARCHITECTURES: Mapping[str, Callable[[GGUFFile, torch.dtype], LanguageModel]] = MappingProxyType(
     {"llama": _load_llama}
 )
-NATIVE_ARCHITECTURES: Mapping[str, Callable[[GGUFFile, Pool, Matmul, KVType], NativeModel]] = (
-    MappingProxyType({"llama": _load_native_llama})
+NATIVE_ARCHITECTURES: Mapping[str, NativeFamily] = MappingProxyType(
+    {"llama": NativeFamily(_load_native_llama, _why_not_native_llama)}
 )
 
 
@@ -70,7 +85,7 @@ def load_model(path: str | os.PathLike[str], dtype: Dtype = "auto") -> LanguageM
     """The model in a GGUF file, ready for `allocate`. Its dtype is resolved by `resolve_dtype`."""
     resolved = resolve_dtype(dtype)
     file = read_header(path)
-    return _loader(ARCHITECTURES, file)(file, resolved)
+    return _family(ARCHITECTURES, file)(file, resolved)
 
 
 def load_native_model(
@@ -79,18 +94,28 @@ def load_native_model(
     """The model in a GGUF file as a program of native operations that run on `pool`, ready for
     `allocate`. Closing the model closes the pool."""
     file = read_header(path)
-    return _loader(NATIVE_ARCHITECTURES, file)(file, pool, matmul, kv_type)
+    return _family(NATIVE_ARCHITECTURES, file).load(file, pool, matmul, kv_type)
 
 
-def _loader(loaders: Mapping[str, Loader], file: GGUFFile) -> Loader:
+def why_not_native(path: str | os.PathLike[str]) -> str | None:
+    """What keeps native kernels from running the model in a GGUF file that the reference runs;
+    None: nothing does. Reads the header alone."""
+    file = read_header(path)
     architecture = file.require("general.architecture", str)
-    load = loaders.get(architecture)
-    if load is None:
-        known = ", ".join(repr(name) for name in loaders)
+    if architecture in ARCHITECTURES and architecture not in NATIVE_ARCHITECTURES:
+        return f"models of architecture {architecture!r}"
+    return _family(NATIVE_ARCHITECTURES, file).why_not(file)
+
+
+def _family(families: Mapping[str, Family], file: GGUFFile) -> Family:
+    architecture = file.require("general.architecture", str)
+    family = families.get(architecture)
+    if family is None:
+        known = ", ".join(repr(name) for name in families)
         raise ModelFileError(
             f"{file.path}: architecture {architecture!r} is not supported; supported: {known}"
         )
-    return load
+    return family
 
 
 def resolve_dtype(dtype: Dtype) -> torch.dtype:

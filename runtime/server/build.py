@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from furcate.kernels.library import Library
     from furcate.kernels.structures import KVType
-    from furcate.runtime.config import CacheConfig, Config
+    from furcate.runtime.config import CacheConfig, Config, EngineConfig
     from furcate.runtime.engine.batch import Model
     from furcate.runtime.engine.executor import Executor
     from furcate.runtime.tokenize.base import TextCodec
@@ -73,7 +73,7 @@ def build_executor(config: Config) -> Executor:
     from furcate.runtime.model.catalog import ensure
 
     path = ensure(config.model.name)
-    library = choose_library(config.engine)
+    library = _library_for(config.engine, path)
     # What is left to torch is small; its threads would take the cores from the native ones.
     torch.set_num_threads(1 if library else config.engine.threads or _spare_cores())
     if library is None:
@@ -81,6 +81,21 @@ def build_executor(config: Config) -> Executor:
 
         return _reference(config, load_model(path, reference_dtype(config)))
     return _native(config, path, library)
+
+
+def _library_for(config: EngineConfig, path: Path) -> Library | None:
+    """Native kernels for the model in a file. None is the reference; only "auto" comes to it by
+    itself."""
+    from furcate.runtime.model.registry import why_not_native
+
+    reason = why_not_native(path) if config.kernels == "auto" else None
+    if reason is None:
+        return choose_library(config)
+    log.warning(
+        "kernels: the reference in torch, which is many times slower: native ones cannot run %s",
+        reason,
+    )
+    return None
 
 
 def _reference(config: Config, model: Model) -> Executor:

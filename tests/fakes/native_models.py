@@ -68,16 +68,17 @@ def native_model(
     matmul: Matmul = "auto",
     kv_type: KVType = "bf16",
     interleaved: bool = True,
-    num_pages: int = 128,
+    num_pages: int | None = 128,
     page_size: int = PAGE_SIZE,
 ) -> Iterator[NativeModel]:
-    """The model in a file, ready for forwards; closed at the end."""
+    """The model in a file, ready for forwards unless `num_pages` is None; closed at the end."""
     file = read_header(path)
     config = replace(config_from_gguf(file), rope_interleaved=interleaved)
     pool = Pool(library(tier), num_threads)
     try:
         model = load_native_llama(config, GGUFTensors(file), pool, matmul, kv_type)
-        model.allocate(num_pages, page_size)
+        if num_pages is not None:
+            model.allocate(num_pages, page_size)
         try:
             yield model
         finally:

@@ -50,6 +50,20 @@ def test_a_pool_is_usable_from_one_thread_after_another() -> None:
         assert found == [[], [], []]
 
 
+def test_jobs_of_two_threads_take_turns() -> None:
+    with own() as pool:
+        found: list[list[str]] = []
+        threads = [
+            threading.Thread(target=lambda: found.append(check(pool.library, pool)))
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [[], []]
+
+
 def test_pools_do_not_disturb_each_other() -> None:
     with own() as one, own() as other:
         found: list[list[str]] = []

@@ -41,7 +41,15 @@ def test_a_switch_is_read_from_words(text: str, value: bool) -> None:
     [
         ({"max_rows": 0}, {}, "--max-rows must be at least 1, got 0"),
         ({"max_rows": True}, {}, "--max-rows must be of type int, got True"),
-        ({"dtype": "f8"}, {}, "--dtype must be one of auto, float32, bfloat16; got 'f8'"),
+        ({"matmul": "f8"}, {}, "--matmul must be one of auto, int8, bf16, fp32; got 'f8'"),
+        ({"kv_dtype": "f8"}, {}, "--kv-dtype must be one of auto, bf16, int8, fp32; got 'f8'"),
+        (
+            {"kernels": "sse"},
+            {},
+            "--kernels must be one of auto, avx512, avx2, portable, reference",
+        ),
+        ({"pin_threads": 1}, {}, "--pin-threads must be of type bool, got 1"),
+        ({"dtype": "float32"}, {}, "there is no option 'dtype'"),
         ({"model": None}, {}, "--model must be of type str, got None"),
         ({"kv_bites": 1}, {}, "there is no option 'kv_bites': did you mean 'kv_bytes'?"),
         ({"foo": 1}, {}, "there is no option 'foo': there are address, budget_tokens,"),
@@ -57,6 +65,13 @@ def test_what_cannot_stand_is_refused_by_name(
     with pytest.raises(UsageError) as caught:
         resolve(options, environ)
     assert message in str(caught.value)
+
+
+def test_numbers_and_kernels_are_options_like_any_other() -> None:
+    environ = {"FURCATE_KERNELS": "reference", "FURCATE_PIN_THREADS": "1", "FURCATE_MATMUL": "bf16"}
+    config = resolve({"kv_dtype": "bf16"}, environ)
+    assert (config.engine.kernels, config.engine.pin_threads) == ("reference", True)
+    assert (config.model.matmul, config.cache.kv_dtype) == ("bf16", "bf16")
 
 
 def test_a_configuration_built_by_hand_is_checked_too() -> None:
