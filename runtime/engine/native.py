@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
-from furcate.runtime.sample.sampler import Sampler, log_probs
+from furcate.kernels.sample.native import SAMPLE_ROW, SCORE_ROW, ScoreResults
+from furcate.runtime.sample.native import NativeSampler, PackedDraws
 
 from .executor import Draw, Score, StepResult
 
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from furcate.runtime.model.native import NativeModel
-    from furcate.runtime.sample.batch import Sampled
 
     from .batch import ForwardBatch
 
 __all__ = ["NativeExecutor"]
+
+NO_DRAWS = PackedDraws(np.empty(0, SAMPLE_ROW), np.empty(0, SCORE_ROW), [], [])
+NO_SCORES = ScoreResults(
+    np.empty(0, np.float32), np.empty((0, 0), np.int32), np.empty((0, 0), np.float32)
+)
 
 
 class NativeExecutor:
@@ -34,8 +39,8 @@ class NativeExecutor:
         self.page_size = page_size
         model.allocate(num_pages, page_size)
         self._forwards = model.executor
-        self._sampler = Sampler()
-        self._draws: dict[int, Sequence[Draw]] = {}  # of `submit`, by sequence number
+        self._sampler = NativeSampler(model.pool.library, model.pool, model.vocab_size)
+        self._packed: dict[int, PackedDraws] = {}  # of `submit`, by sequence number
 
     @property
     def vocab_size(self) -> int:
@@ -46,22 +51,24 @@ class NativeExecutor:
         return self.model.max_context
 
     def submit(self, batch: ForwardBatch, draws: Sequence[Draw] = ()) -> int:
-        seq = self._forwards.submit(batch)
-        self._draws[seq] = draws
+        packed = self._sampler.pack(draws) if draws else NO_DRAWS
+        seq = self._forwards.submit(batch, (packed.address, len(draws)))
+        self._packed[seq] = packed
         return seq
 
     def collect(self, seq: int, draws: Sequence[Draw], scores: Sequence[Score]) -> StepResult:
         self._forwards.wait(seq)
-        draws = (*self._draws.pop(seq), *draws)
-        for abandoned in [earlier for earlier in self._draws if earlier < seq]:
-            del self._draws[abandoned]
-        logits = torch.from_numpy(self._forwards.logits(seq))
-        sampled: Sequence[Sampled] = ()
-        if draws:
-            rows = [draw.logit for draw in draws]
-            chosen = logits if rows == list(range(len(logits))) else logits[rows]
-            sampled = self._sampler.sample(chosen, [draw.row for draw in draws])
-        return StepResult(sampled, log_probs(logits, scores) if scores else ())
+        packed = self._packed.pop(seq)
+        for abandoned in [earlier for earlier in self._packed if earlier < seq]:
+            del self._packed[abandoned]
+        drawn = self._forwards.drawn(seq, len(packed.rows))
+        sampled, _ = self._sampler.unpack(packed, drawn, NO_SCORES)
+        if not draws and not scores:
+            return StepResult(sampled, ())
+        packed = self._sampler.pack(draws, scores)
+        results = self._sampler.run(self._forwards.logits(seq), packed)
+        rest, scored = self._sampler.unpack(packed, *results)
+        return StepResult([*sampled, *rest], scored)
 
     def close(self) -> None:
         self.model.close()
