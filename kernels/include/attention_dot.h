@@ -6,6 +6,7 @@
 // numbers is exact in float32, so it does not matter whether it is fused with the sum.
 #pragma once
 
+#include <cfloat>
 #include <cstdint>
 
 #if defined(__x86_64__)
@@ -32,6 +33,14 @@ inline f32x16 add_products(f32x16 sum, Bf16Pairs a, Bf16Pairs b) {
 }
 inline u16x16 round_bf16(f32x16 a) { return (u16x16)_mm512_cvtneps_pbh(a); }
 
+// Sixteen pairs of int8 as bfloat16, which holds them exactly.
+inline void widen_pairs(const int8_t* from, uint16_t* to) {
+  const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  const __m512 low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(codes)));
+  const __m512 high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(codes, 1)));
+  _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+}
+
 #else
 
 struct Bf16Pairs {
@@ -43,7 +52,14 @@ inline Bf16Pairs split_pairs(u32x16 pairs) {
 }
 inline Bf16Pairs load_pairs(const uint32_t* from) { return split_pairs(load<u32x16>(from)); }
 inline Bf16Pairs repeat_pair(uint32_t pair) { return split_pairs(pair + u32x16{}); }
-inline u16x16 round_bf16(f32x16 a) { return to_bf16(a); }
+inline u16x16 round_bf16(f32x16 a) {
+  return to_bf16(select(absolute(a) < FLT_MIN, f32x16{}, a));
+}
+
+inline void widen_pairs(const int8_t* from, uint16_t* to) {
+  for (int i = 0; i < 2 * LANES; i += LANES)
+    store(to + i, to_u16((u32x16)to_f32(to_i32(load<i8x16>(from + i))) >> 16));
+}
 
 #if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
 

@@ -15,7 +15,7 @@
 
 namespace furcate {
 
-constexpr int32_t MAX_QUERIES = 24;  // of one kv head that are computed together
+constexpr int32_t MAX_QUERIES = 48;  // of one kv head that are computed together
 
 // Consecutive tokens of one row with all their splits, or tokens of any rows with one shared split.
 struct QueryTile {

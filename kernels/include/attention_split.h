@@ -30,6 +30,35 @@ inline f32x16 power_of_two(f32x16 y) {
   return select(y < SMALLEST_POWER, f32x16{}, scaled);
 }
 
+// Brings a task's pages closer before they are computed with. They lie anywhere in memory in pieces
+// of a few kilobytes, where a processor's own guesses come too late. The order is that of use: the
+// keys of a split, its values, the keys of the next split, and at last the next kv head.
+class ReadAhead {
+ public:
+  ReadAhead(const KVShape& shape, const KVPages& pages, const int32_t* table, int32_t head,
+            int32_t end_head, int32_t first_key, int32_t end_key)
+      : shape_(shape), pages_(pages), table_(table), head_(head), end_head_(end_head),
+        first_key_(first_key), end_key_(end_key), begin_(first_key) {
+    start_half();
+  }
+
+  int32_t num_lines() const { return num_lines_; }  // of the current half: a split's keys or values
+  void fetch(int32_t num_lines);                    // some of it
+  void next();                                      // the rest of it, and on to the next half
+
+ private:
+  void start_half();
+
+  const KVShape& shape_;
+  const KVPages& pages_;
+  const int32_t* table_;  // of the row, from position 0 on
+  int32_t head_;
+  const int32_t end_head_, first_key_, end_key_;
+  int32_t begin_;          // first key of the half
+  bool is_values_ = false;
+  int32_t page_ = 0, end_page_ = 0, line_ = 0, lines_a_page_ = 0, num_lines_ = 0;
+};
+
 // A worker's memory for one tile, and the tile in it.
 struct SplitWork {
   int32_t count;                    // of queries
@@ -43,6 +72,7 @@ struct SplitWork {
   uint16_t* values;
   float* key_scales;                // int8 only [SPLIT]
   float* value_scales;
+  ReadAhead* ahead;                 // or null
 };
 
 constexpr int32_t SCORE_STRIDE = SPLIT + STRIP;

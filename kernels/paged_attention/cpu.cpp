@@ -12,6 +12,7 @@ namespace furcate {
 namespace {
 
 constexpr size_t CACHE_LINE = 64;
+constexpr int32_t SMALL_TILE = 12;  // queries that wait for memory more than for products
 constexpr int32_t STATES = (MAX_QUERIES + LANES - 1) / LANES * LANES;
 
 // What a query has of the splits so far: sums / weights is its result, both relative to 2**maximum.
@@ -118,9 +119,13 @@ void run_shared(const Attention& attention, const AttentionTask& task, TaskMemor
   const AttentionPlan& plan = *attention.plan;
   const QueryTile& tile = plan.shared_tiles[task.tile];
   SplitWork& work = memory.work;
+  ReadAhead ahead(plan.shape, *attention.pages, plan.pages_of(tile.row, 0), task.head_begin,
+                  task.head_end, tile.split * SPLIT, (tile.split + 1) * SPLIT);
+  ahead.next();
   for_heads(plan, task, [&](const Heads& heads) {
     for (int32_t at = 0; at < tile.num_tokens; at += plan.tokens_at_once) {
       work.count = 0;
+      work.ahead = at == 0 && heads.count == plan.group ? &ahead : nullptr;
       const int32_t end = std::min(tile.num_tokens, at + plan.tokens_at_once);
       for (int32_t i = tile.first + at; i < tile.first + end; i++) {
         const AttentionPlan::SharedToken& shared = plan.shared_tokens[i];
@@ -181,6 +186,11 @@ void run_own(const Attention& attention, const AttentionTask& task, TaskMemory& 
   const int32_t seen = attention.window > 0 ? positions[0] + 1 - attention.window : 0;
   const int32_t first = std::max(plan.num_partials[tile.row], std::max(seen, 0) / SPLIT);
   SplitWork& work = memory.work;
+  ReadAhead ahead(shape, *attention.pages, plan.pages_of(tile.row, 0), task.head_begin,
+                  task.head_end, std::max(first * SPLIT, seen), positions[tile.num_tokens - 1] + 1);
+  const bool is_small = tile.num_tokens * plan.group <= SMALL_TILE;
+  work.ahead = is_small ? &ahead : nullptr;
+  if (is_small) ahead.next();
   for_heads(plan, task, [&](const Heads& heads) {
     work.count = 0;
     for (int32_t token = 0; token < tile.num_tokens; token++)

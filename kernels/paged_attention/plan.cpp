@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t TASK_PRODUCTS = 1 << 17;  // of a task worth a claim: about two microseconds
 constexpr int32_t TASKS_A_THREAD = 3;
-constexpr int32_t TILES_A_SHARED_TASK = 4;
+constexpr int32_t TILES_A_SHARED_TASK = 2;
 constexpr int32_t LONG_SPLITS = 4;  // a row that is worth another stage
 constexpr uint64_t HASH_FACTOR = 0x9e3779b97f4a7c15u;
 constexpr size_t CACHE_LINE = 64;
@@ -30,7 +30,7 @@ int32_t earlier_splits(const StepRows& rows, int32_t row) {
 // Rows with more tokens make good use of what they read by themselves.
 bool may_share(const AttentionPlan& plan, int32_t row) {
   const int32_t tokens = num_tokens_of(plan.rows, row);
-  return tokens > 0 && tokens <= 2 * plan.tokens_at_once && earlier_splits(plan.rows, row) > 0;
+  return tokens > 0 && tokens <= plan.tokens_at_once && earlier_splits(plan.rows, row) > 0;
 }
 
 bool enough_tasks(const AttentionPlan& plan, int64_t num_tiles) {
@@ -188,10 +188,9 @@ void make_own_tasks(AttentionPlan& plan) {
       const int32_t start = rows.row_starts[row], tokens = num_tokens_of(rows, row);
       if (tokens == 0 || (tokens == 1) != is_decode) continue;
       const size_t tile = plan.own_tiles.size();
-      for (int32_t at = (tokens - 1) / plan.tokens_at_once * plan.tokens_at_once; at >= 0;
-           at -= plan.tokens_at_once)
-        plan.own_tiles.push_back(
-            {row, 0, start + at, std::min(plan.tokens_at_once, tokens - at)});
+      const int32_t most = many ? plan.tokens_at_once : (plan.tokens_at_once + 1) / 2;
+      for (int32_t at = (tokens - 1) / most * most; at >= 0; at -= most)
+        plan.own_tiles.push_back({row, 0, start + at, std::min(most, tokens - at)});
       const size_t count = plan.own_tiles.size() - tile;
       const bool several = many || rows.num_rows > TASKS_A_THREAD * plan.num_threads;
       add_tasks(plan, plan.own_tasks, tile, count,

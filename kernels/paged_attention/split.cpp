@@ -16,9 +16,9 @@ namespace furcate {
 namespace {
 
 constexpr int32_t MAX_STRIPS = SPLIT / STRIP;
+constexpr int32_t STRIPS_AHEAD = 8;  // scored between two looks ahead
 constexpr int32_t MAX_SEGMENTS = MAX_STRIPS + 2;
 constexpr float LOG2_E = 1.44269504f;
-constexpr float SMALLEST_NORMAL = FLT_MIN;
 
 struct Range {  // of keys within the split
   int32_t begin, end;
@@ -123,17 +123,31 @@ class SplitPages {
   SplitPages(const Attention& attention, const int32_t* page_ids, int32_t head, Range range,
              SplitWork& work)
       : shape_(*attention.shape), pages_(*attention.pages), ids_(page_ids), head_(head),
-        work_(work), is_int8_(shape_.type == KVType::int8) {
-    if (is_int8_) expand(range);
+        range_(range), work_(work), is_int8_(shape_.type == KVType::int8) {
+    if (is_int8_ && !range.empty())
+      expand(pages_.keys, work_.keys, pages_.key_scales, work_.key_scales);
   }
-
-  bool is_int8() const { return is_int8_; }
 
   const uint32_t* strip(int32_t n) const {
     if (is_int8_) return pairs(work_.keys) + n * STRIP * shape_.head_dim / 2;
     const int32_t slot = n * STRIP, page = slot / shape_.page_size;
     return pairs(static_cast<const uint16_t*>(pages_.keys) + offset(page)) +
            slot % shape_.page_size * shape_.head_dim / 2;
+  }
+
+  // Before the first look at values.
+  void prepare_values() {
+    if (is_int8_ && !has_values_)
+      expand(pages_.values, work_.values, pages_.value_scales, work_.value_scales);
+    has_values_ = true;
+  }
+
+  const float* key_scales() const { return is_int8_ ? work_.key_scales : nullptr; }
+
+  // Wanted with the weights: earlier than the values.
+  const float* value_scales() {
+    if (is_int8_) prepare_values();
+    return is_int8_ ? work_.value_scales : nullptr;
   }
 
   // The values of `range` in order, halves outside of it being zeros.
@@ -174,32 +188,31 @@ class SplitPages {
     return to;
   }
 
-  void expand(Range range) {
+  void expand(const void* codes, uint16_t* elements, const float* from_scales, float* scales) {
     const int32_t size = shape_.page_size, head_dim = shape_.head_dim;
-    for (int32_t page = range.begin / size; page * size < range.end; page++) {
+    const int32_t first = range_.begin / size, end = (range_.end + size - 1) / size;
+    for (int32_t page = first; page < end; page++) {
+      if (work_.ahead) work_.ahead->fetch(work_.ahead->num_lines() / (end - first) + 1);
       const int32_t slot = page * size;
-      const int32_t count = std::min(size, range.end_strip() * STRIP - slot) * head_dim;
-      to_bf16_elements(static_cast<const int8_t*>(pages_.keys) + offset(page), count,
-                       work_.keys + slot * head_dim);
-      to_bf16_elements(static_cast<const int8_t*>(pages_.values) + offset(page), count,
-                       work_.values + slot * head_dim);
-      const int64_t scale = scale_offset(shape_, ids_[page], head_);
-      std::copy_n(pages_.key_scales + scale, size, work_.key_scales + slot);
-      std::copy_n(pages_.value_scales + scale, size, work_.value_scales + slot);
+      const int32_t count = std::min(size, range_.end_strip() * STRIP - slot) * head_dim;
+      widen(static_cast<const int8_t*>(codes) + offset(page), count, elements + slot * head_dim);
+      std::copy_n(from_scales + scale_offset(shape_, ids_[page], head_), size, scales + slot);
     }
+    if (work_.ahead) work_.ahead->next();
   }
 
-  static void to_bf16_elements(const int8_t* from, int32_t count, uint16_t* to) {
-    for (int32_t i = 0; i < count; i += LANES)
-      store(to + i, round_bf16(to_f32(load<i8x16>(from + i))));
+  static void widen(const int8_t* from, int32_t count, uint16_t* to) {
+    for (int32_t i = 0; i < count; i += 2 * LANES) widen_pairs(from + i, to + i);
   }
 
   const KVShape& shape_;
   const KVPages& pages_;
   const int32_t* ids_;
   const int32_t head_;
+  const Range range_;
   SplitWork& work_;
   const bool is_int8_;
+  bool has_values_ = false;
 };
 
 // tanh of the scores, whose error near 0 is that of a number near 1: it is multiplied by the cap.
@@ -244,8 +257,7 @@ void softmax(float* scores, uint32_t* weights, const float* value_scales, float 
     f32x16 weight = p;
     if (value_scales) {
       sums += p;
-      weight = p * load_f32(value_scales + strip * STRIP);
-      weight = select((p == 0.0f) | (absolute(weight) < SMALLEST_NORMAL), f32x16{}, weight);
+      weight = select(p == 0.0f, f32x16{}, p * load_f32(value_scales + strip * STRIP));
     }
     store(weights + strip * STRIP / 2, round_bf16(weight));
   }
@@ -269,10 +281,11 @@ bool all_finite(const float* values, int32_t count) {
 // A panel of the tile: queries first .. first + count - 1.
 class Panel {
  public:
-  Panel(const Attention& attention, const SplitPages& pages, SplitWork& work, int32_t first,
+  Panel(const Attention& attention, SplitPages& pages, SplitWork& work, int32_t first,
         int32_t count, const Range* ranges)
       : attention_(attention), pages_(pages), work_(work), first_(first), count_(count),
-        ranges_(ranges + first), head_dim_(attention.shape->head_dim) {
+        ranges_(ranges + first), head_dim_(attention.shape->head_dim),
+        ahead_(first == 0 && attention.shape->type == KVType::bf16 ? work.ahead : nullptr) {
     tile_ = {SPLIT, 0};
     for (int32_t n = 0; n < count; n++) {
       if (ranges_[n].empty()) continue;
@@ -303,14 +316,21 @@ class Panel {
     const uint32_t* strips[MAX_STRIPS];
     const int32_t first = tile_.first_strip(), count = tile_.end_strip() - first;
     for (int32_t n = 0; n < count; n++) strips[n] = pages_.strip(first + n);
-    PANELS.scores[count_ - 1](work_.q + first_ * PAIR_STRIDE, strips, count, head_dim_ / 2,
-                              work_.scores + first * STRIP);
+    const int32_t step = ahead_ ? STRIPS_AHEAD : count;
+    for (int32_t at = 0; at < count; at += step) {
+      if (ahead_) ahead_->fetch(ahead_->num_lines() * step / count);
+      PANELS.scores[count_ - 1](work_.q + first_ * PAIR_STRIDE, strips + at,
+                                std::min(step, count - at), head_dim_ / 2,
+                                work_.scores + (first + at) * STRIP);
+    }
+    if (ahead_) ahead_->next();
   }
 
   void weigh() {
-    const float* key_scales = pages_.is_int8() ? work_.key_scales : nullptr;
-    const float* value_scales = pages_.is_int8() ? work_.value_scales : nullptr;
+    const float* key_scales = pages_.key_scales();
+    const float* value_scales = pages_.value_scales();
     for (int32_t n = 0; n < count_; n++) {
+      if (ahead_) ahead_->fetch(ahead_->num_lines() / (count_ + 1));
       if (ranges_[n].empty()) {
         std::fill(weights(n) + tile_.begin / 2, weights(n) + (tile_.end + 1) / 2, 0u);
         continue;
@@ -323,6 +343,7 @@ class Panel {
 
   void multiply() {
     Segment segments[MAX_SEGMENTS];
+    if (ahead_) ahead_->next();
     const int32_t num_segments = pages_.segments(tile_, segments);
     PANELS.values[count_ - 1](weights(0), segments, num_segments, head_dim_,
                               work_.results + first_);
@@ -335,11 +356,12 @@ class Panel {
   }
 
   const Attention& attention_;
-  const SplitPages& pages_;
+  SplitPages& pages_;
   SplitWork& work_;
   const int32_t first_, count_;
   const Range* ranges_;
   const int32_t head_dim_;
+  ReadAhead* ahead_;  // bfloat16, once a split; int8 does this as it widens
   Range tile_;
 };
 
@@ -361,7 +383,7 @@ void attend_split(const Attention& attention, const int32_t* page_ids, int32_t h
     all.begin = std::min(all.begin, ranges[n].begin);
     all.end = std::max(all.end, ranges[n].end);
   }
-  const SplitPages pages(attention, page_ids, head, all, work);
+  SplitPages pages(attention, page_ids, head, all, work);
   const int32_t num_panels = (work.count + PANEL - 1) / PANEL;
   for (int32_t panel = 0; panel < num_panels; panel++) {
     const int32_t first = work.count * panel / num_panels;

@@ -1,0 +1,49 @@
+// Asks for cache lines of pages in the order in which a task will read them.
+#include <algorithm>
+
+#include "attention_split.h"
+
+namespace furcate {
+namespace {
+
+constexpr int32_t LINE_BYTES = 64;
+
+void prefetch(const void* memory) { __builtin_prefetch(memory, 0, 2); }
+
+}  // namespace
+
+void ReadAhead::start_half() {
+  const bool is_int8 = shape_.type == KVType::int8;
+  const int32_t bytes = shape_.page_size * shape_.head_dim * (is_int8 ? 1 : 2);
+  const int32_t end = std::min(end_key_, (begin_ / SPLIT + 1) * SPLIT);
+  page_ = begin_ / shape_.page_size;
+  end_page_ = head_ < end_head_ ? (end + shape_.page_size - 1) / shape_.page_size : page_;
+  line_ = 0;
+  lines_a_page_ = (bytes + LINE_BYTES - 1) / LINE_BYTES;
+  num_lines_ = (end_page_ - page_) * lines_a_page_;
+}
+
+void ReadAhead::fetch(int32_t num_lines) {
+  const bool is_int8 = shape_.type == KVType::int8;
+  while (num_lines > 0 && page_ < end_page_) {
+    const int64_t elements = page_offset(shape_, table_[page_], head_) * (is_int8 ? 1 : 2);
+    const char* lines = static_cast<const char*>(is_values_ ? pages_.values : pages_.keys);
+    if (is_int8 && line_ == 0)
+      prefetch((is_values_ ? pages_.value_scales : pages_.key_scales) +
+               scale_offset(shape_, table_[page_], head_));
+    const int32_t end = std::min(lines_a_page_, line_ + num_lines);
+    num_lines -= end - line_;
+    for (; line_ < end; line_++) prefetch(lines + elements + line_ * LINE_BYTES);
+    if (line_ == lines_a_page_) page_++, line_ = 0;
+  }
+}
+
+void ReadAhead::next() {
+  fetch(num_lines_);
+  if (is_values_) begin_ = (begin_ / SPLIT + 1) * SPLIT;
+  is_values_ = !is_values_;
+  if (begin_ >= end_key_) begin_ = first_key_, head_++;
+  start_half();
+}
+
+}  // namespace furcate
