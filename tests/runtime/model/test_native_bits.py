@@ -3,6 +3,7 @@ or from the instruction set."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,10 +13,11 @@ from tests.fakes.native_models import PAGE_SIZE, Row, logits_of, native_model, r
 from tests.kernels.native import AVAILABLE
 
 from furcate.runtime.engine.batch import PageCopy
+from furcate.runtime.model.catalog import ensure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from contextlib import AbstractContextManager
 
     from furcate.kernels.structures import KVType
     from furcate.runtime.model.native import NativeModel
@@ -60,7 +62,9 @@ def model(numbers: Numbers, path: Path) -> Iterator[NativeModel]:
         yield opened_model
 
 
-def opened(numbers: Numbers, path: Path, tier: str = TIER, num_threads: int = 2):  # type: ignore[no-untyped-def]
+def opened(
+    numbers: Numbers, path: Path, tier: str = TIER, num_threads: int = 2
+) -> AbstractContextManager[NativeModel]:
     return native_model(
         path, tier, num_threads=num_threads, matmul=numbers.matmul, kv_type=numbers.kv_type
     )
@@ -180,3 +184,17 @@ def test_the_size_of_pages_changes_no_bit(
     ) as model:
         found = logits_of(model, [Row(IDS, 0, range(-(-LENGTH // page_size)))])[0]
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.smollm2
+@pytest.mark.parametrize("tier", AVAILABLE)
+def test_the_embedded_model_has_the_same_bits_in_every_tier_and_company(tier: str) -> None:
+    path, ids = Path(ensure("smollm2")), random_ids(24, 49_152)
+    with native_model(path, TIER, num_threads=1, num_pages=8) as model:
+        expected = logits_of(model, [Row(ids, 0, [0, 1])])[0]
+    with native_model(path, tier, num_pages=8) as model:
+        first = logits_of(model, [Row(ids[:5], 0, [3, 2])])[0]
+        others = [Row(random_ids(3 + n, 49_152, n), 0, [4 + n]) for n in range(3)]
+        rest = logits_of(model, [*others, Row(ids[5:], 5, [3, 2])])[-1]
+    np.testing.assert_array_equal(np.concatenate([first, rest]), expected)
