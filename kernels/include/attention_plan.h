@@ -54,7 +54,7 @@ struct AttentionPlan {
 
   // While the plan is made.
   std::vector<Node> nodes;
-  std::vector<int32_t> node_rows, alive, survivors, group_of, found, counts, table;
+  std::vector<int32_t> node_rows, alive, survivors, found, counts, table;
   std::vector<uint64_t> hashes;
 
   AttentionPlan() = default;

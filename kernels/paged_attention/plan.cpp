@@ -38,7 +38,7 @@ bool enough_tasks(const AttentionPlan& plan, int64_t num_tiles) {
          static_cast<int64_t>(TASKS_A_THREAD) * plan.num_threads;
 }
 
-// found[i]: the group of alive[i] by its pages in this split, among rows with the same pages before.
+// found[i]: the group of alive[i] by its pages in this split.
 void find_groups(AttentionPlan& plan, int32_t split) {
   const size_t count = plan.alive.size();
   const int32_t pages = SPLIT / plan.shape.page_size;
@@ -51,14 +51,14 @@ void find_groups(AttentionPlan& plan, int32_t split) {
   for (size_t i = 0; i < count; i++) {
     const int32_t row = plan.alive[i];
     const int32_t* ids = plan.pages_of(row, split);
-    uint64_t hash = static_cast<uint64_t>(plan.group_of[row]);
+    uint64_t hash = 0;
     for (int32_t page = 0; page < pages; page++)
       hash = (hash ^ static_cast<uint32_t>(ids[page])) * HASH_FACTOR, hash ^= hash >> 29;
     plan.hashes[i] = hash;
     size_t slot = hash & (capacity - 1);
     for (; plan.table[slot] >= 0; slot = (slot + 1) & (capacity - 1)) {
       const int32_t other = plan.table[slot], other_row = plan.alive[other];
-      if (plan.hashes[other] == hash && plan.group_of[other_row] == plan.group_of[row] &&
+      if (plan.hashes[other] == hash &&
           std::memcmp(plan.pages_of(other_row, split), ids, sizeof(int32_t) * pages) == 0)
         break;
     }
@@ -89,7 +89,6 @@ void add_nodes(AttentionPlan& plan, int32_t split) {
     const int32_t row = plan.alive[i];
     plan.node_rows[next++] = row;
     plan.num_partials[row] = split + 1;
-    plan.group_of[row] = plan.found[i];
     if (earlier_splits(plan.rows, row) > split + 1) plan.survivors.push_back(row);
   }
   plan.alive.swap(plan.survivors);
@@ -97,7 +96,6 @@ void add_nodes(AttentionPlan& plan, int32_t split) {
 
 void share_splits(AttentionPlan& plan) {
   plan.alive.clear();
-  plan.group_of.assign(plan.rows.num_rows, 0);
   for (int32_t row = 0; row < plan.rows.num_rows; row++)
     if (may_share(plan, row)) plan.alive.push_back(row);
   for (int32_t split = 0; plan.alive.size() >= 2; split++) {
