@@ -29,6 +29,7 @@ class Canonicalizer:
 
     def __init__(self, vocabulary: EngineVocabulary) -> None:
         self._vocabulary = vocabulary
+        self._longest_token = max(map(len, vocabulary.sorted_tokens), default=0)  # bytes
         self._remembered: dict[tuple[tuple[int, ...], bytes, bool], tuple[int, ...]] = {}
 
     def tokens(self, last_ids: Sequence[int], forced: bytes, *, is_final: bool) -> list[int]:
@@ -92,8 +93,7 @@ class Canonicalizer:
     def _without_open_end(self, ids: list[int], data: bytes) -> int:
         """Drops the tokens that overlap an ending which is the beginning of a longer token."""
         table, tokens = self._vocabulary.table, self._vocabulary.sorted_tokens
-        longest = max(len(token) for token in tokens) if tokens else 0
-        for length in range(min(longest, len(data)), 0, -1):
+        for length in range(min(self._longest_token, len(data)), 0, -1):
             ending = data[-length:]
             index = bisect_right(tokens, ending)
             if index < len(tokens) and tokens[index].startswith(ending):
