@@ -15,6 +15,10 @@
 
 namespace furcate {
 
+// How far ahead of the multiplication the packed matrix is asked for. Processors look ahead by
+// themselves, but begin anew on every page of 4 KiB.
+constexpr int64_t PREFETCH_BYTES = 4096;
+
 constexpr int64_t tile_record_bytes(int rows, int subs) { return rows * (BLOCK + 4 + 4 * subs); }
 
 // Group `group` of four codes a column, of the columns from `column` on.
@@ -80,6 +84,9 @@ void multiply_blocks(const uint8_t* weight, int64_t unit_bytes, int units, const
 #pragma GCC unroll 12
       for (int row = 0; row < ROWS; row++) sums[row] = Lanes::zero();
       for (int64_t n = 0; n < records; n++) {
+#pragma GCC unroll 10
+        for (int at = 0; at < Kind::RECORD_BYTES; at += 64)
+          __builtin_prefetch(record + PREFETCH_BYTES + at);
         for (int sub = 0; sub < Kind::SUBS; sub++)
           multiply_block<Kind, ROWS>(record, x, sub, column, sums);
         record += Kind::RECORD_BYTES;

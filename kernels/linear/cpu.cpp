@@ -54,34 +54,30 @@ Cut cut_of(const LinearWeight& weight, int64_t num_rows, int num_threads) {
   return cut;
 }
 
-// The sums of a block's codes, or of its halves.
-void block_sums(const Kind& kind, const int8_t* codes, int32_t sum, int32_t* sums) {
-  sums[0] = sum;
-  if (kind.subs == 1) return;
-  sums[0] = 0;
-  for (int n = 0; n < BLOCK / 2; n++) sums[0] += codes[n];
-  sums[1] = sum - sums[0];
-}
-
-// As linear_tiles.h says.
-void prepare_blocks(const Kind& kind, const Rows& x, int64_t first, int rows, uint8_t* tile) {
-  const int64_t blocks = x.width / BLOCK, step = tile_record_bytes(rows, kind.subs);
+// As linear_tiles.h says; compiled for each combination, because it is done for every task.
+template <int SUBS, bool MINS>
+void prepare_blocks(int32_t zero_point, const Rows& x, int64_t first, int rows, uint8_t* tile) {
+  const int64_t blocks = x.width / BLOCK, step = tile_record_bytes(rows, SUBS);
   for (int row = 0; row < rows; row++) {
     const int8_t* codes = static_cast<const int8_t*>(x.data) + (first + row) * x.width;
     const float* scales = x.scales + (first + row) * blocks;
     const int32_t* sums = x.sums + (first + row) * blocks;
-    uint8_t* record = tile;
-    for (int64_t n = 0; n < blocks; n++, record += step, codes += BLOCK) {
-      std::memcpy(record + row * BLOCK, codes, BLOCK);
-      uint8_t* numbers = record + rows * BLOCK + row * 4;
-      std::memcpy(numbers, scales + n, 4);
-      int32_t of_block[2];
-      block_sums(kind, codes, sums[n], of_block);
-      for (int sub = 0; sub < kind.subs; sub++) {
-        const float min = scales[n] * static_cast<float>(of_block[sub]);
-        const int32_t start = -kind.zero_point * of_block[sub];
-        std::memcpy(numbers + (sub + 1) * rows * 4,
-                    kind.mins ? static_cast<const void*>(&min) : &start, 4);
+    uint8_t* to_codes = tile + row * BLOCK;
+    uint8_t* to_numbers = tile + rows * BLOCK + row * 4;
+    for (int64_t n = 0; n < blocks; n++, codes += BLOCK, to_codes += step, to_numbers += step) {
+      std::memcpy(to_codes, codes, BLOCK);
+      std::memcpy(to_numbers, scales + n, 4);
+      int32_t parts[SUBS] = {sums[n]};
+      if (SUBS == 2) {
+        parts[0] = 0;
+        for (int i = 0; i < BLOCK / 2; i++) parts[0] += codes[i];
+        parts[SUBS - 1] = sums[n] - parts[0];
+      }
+      for (int sub = 0; sub < SUBS; sub++) {
+        const float min = scales[n] * static_cast<float>(parts[sub]);
+        const int32_t start = -zero_point * parts[sub];
+        std::memcpy(to_numbers + (sub + 1) * rows * 4,
+                    MINS ? static_cast<const void*>(&min) : &start, 4);
       }
     }
   }
@@ -90,21 +86,25 @@ void prepare_blocks(const Kind& kind, const Rows& x, int64_t first, int rows, ui
 // [record][row], four bytes each: a float, or two bfloat16 of which the last may be missing.
 void prepare_floats(const Kind& kind, const Rows& x, int64_t first, int rows, uint8_t* tile) {
   const int64_t size = 4 / kind.record_depth, row_bytes = x.width * size;
+  const uint8_t* from = static_cast<const uint8_t*>(x.data) + first * row_bytes;
+  const int64_t whole = row_bytes / 4;
+  for (int64_t n = 0; n < whole; n++)
+    for (int row = 0; row < rows; row++)
+      std::memcpy(tile + (n * rows + row) * 4, from + row * row_bytes + n * 4, 4);
+  if (row_bytes % 4 == 0) return;
   for (int row = 0; row < rows; row++) {
-    const uint8_t* from = static_cast<const uint8_t*>(x.data) + (first + row) * row_bytes;
-    uint8_t* to = tile + row * 4;
-    for (int64_t n = 0; n < row_bytes / 4; n++) std::memcpy(to + n * rows * 4, from + n * 4, 4);
-    if (row_bytes % 4 == 0) continue;
-    uint8_t last[4] = {from[row_bytes - 2], from[row_bytes - 1], 0, 0};
-    std::memcpy(to + row_bytes / 4 * rows * 4, last, 4);
+    const uint8_t* end = from + (row + 1) * row_bytes;
+    const uint8_t last[4] = {end[-2], end[-1], 0, 0};
+    std::memcpy(tile + (whole * rows + row) * 4, last, 4);
   }
 }
 
 void prepare_tile(const Kind& kind, const Rows& x, int64_t first, int rows, uint8_t* tile) {
-  if (kind.x == RowType::q8)
-    prepare_blocks(kind, x, first, rows, tile);
-  else
-    prepare_floats(kind, x, first, rows, tile);
+  if (kind.x != RowType::q8) return prepare_floats(kind, x, first, rows, tile);
+  const auto prepare = kind.subs == 1 ? kind.mins ? &prepare_blocks<1, true> : &prepare_blocks<1, false>
+                       : kind.mins    ? &prepare_blocks<2, true>
+                                      : &prepare_blocks<2, false>;
+  prepare(kind.zero_point, x, first, rows, tile);
 }
 
 bool same_tile(const Kind& a, const Kind& b) {
