@@ -27,6 +27,15 @@ class Rates:
     attention: float
     bandwidth: float
 
+    def best(self, other: Rates) -> Rates:
+        """What a machine has done once it can do: a busy moment lowers a measurement, and no moment
+        raises it."""
+        return Rates(
+            max(self.products, other.products),
+            max(self.attention, other.attention),
+            max(self.bandwidth, other.bandwidth),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:

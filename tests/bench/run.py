@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
@@ -44,7 +45,7 @@ from furcate.runtime import launch
 from furcate.runtime.server.text import TEST_PREFIX, fetch_model, load_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.bench.contest import Figures
 
@@ -59,11 +60,18 @@ class Contest:
     """A run: our engine, the peers and the reference over the same draws."""
 
     def __init__(
-        self, names: Sequence[str], model: str, draws: int, scale: float, rates: Rates | None
+        self,
+        names: Sequence[str],
+        model: str,
+        draws: int,
+        scale: float,
+        rates: Callable[[], Rates | None] = lambda: None,
     ) -> None:
         config = launch.configure({"model": model})
         fetch_model(config.model)
-        self.model, self.draws, self.scale, self.rates = model, draws, scale, rates
+        self.model, self.draws, self.scale = model, draws, scale
+        self._measure_rates = rates  # again before and after each workload; the best counts
+        self.rates: Rates | None = None
         self.names = list(names)
         self.peers: dict[str, Contestant] = {}
         self.reference: Contestant | None = None
@@ -104,6 +112,7 @@ class Contest:
 
     def lines(self) -> Iterator[Figures]:
         for name in self.names:
+            self._note_rates()
             command = [sys.executable, str(BENCH / "ours.py"), name, self.model, str(self.scale)]
             with Contestant("furcate", command, self.folder / "furcate.log") as ours:
                 yield self._workload(name, ours)
@@ -138,6 +147,7 @@ class Contest:
         metric = _metric(name)
         line: Figures = {"workload": name, "model": self.model, "scale": self.scale}
         line |= compare(metric, [row[metric] for row in rows], standings)
+        self._note_rates()
         line |= self._ceiling(metric, rows, name)
         if self.reference is not None:
             line["agreement"] = {k: share for k, share in agreement.items() if share is not None}
@@ -145,6 +155,11 @@ class Contest:
             line["failed"] = dict(self.failures)
         line |= lists_of(rows)
         return line | {"load_s": ours.loaded["load_s"], "peak_rss_mb": ours.peak_rss_mb}
+
+    def _note_rates(self) -> None:
+        found = self._measure_rates()
+        if found is not None:
+            self.rates = found if self.rates is None else self.rates.best(found)
 
     def _peer_turn(self, peer: Contestant, name: str, draw: int) -> Figures | None:
         try:
@@ -190,7 +205,11 @@ class Contest:
             ceilings.append(count / least_s)
         ceiling = median(ceilings)
         reached = median(row[metric] for row in rows)
-        return {"ceiling": round(ceiling, 2), "share_of_ceiling": round(reached / ceiling, 3)}
+        return {
+            "ceiling": round(ceiling, 2),
+            "share_of_ceiling": round(reached / ceiling, 3),
+            "rates": {unit: float(f"{rate:.3g}") for unit, rate in asdict(self.rates).items()},
+        }
 
 
 def _metric(name: str) -> str:
@@ -261,9 +280,11 @@ def main(
             raise typer.BadParameter("the peers are set up for smollm2 alone")
         subprocess.run([str(BENCH / "peers" / "setup.sh"), str(folder), *chosen], check=True)
     is_real = not model.startswith(TEST_PREFIX)
-    known = None
-    if is_real and (rates or ceilings):
-        known = parse_rates(rates) if rates else rates_here()
+    given = parse_rates(rates) if rates else None
+
+    def known() -> Rates | None:
+        return given if given is not None or not (is_real and ceilings) else rates_here()
+
     contest = Contest(names, model, draws, scale, known)
     try:
         if is_real and reference:

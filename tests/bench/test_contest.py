@@ -64,7 +64,7 @@ def fake(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_a_peer_takes_its_turns_and_is_compared_with_by_medians(fake: Path) -> None:
     names = ["single", "json", "tree", "judge", "react", "chat"]
-    held = run.Contest(names, MODEL, draws=2, scale=0.01, rates=None)
+    held = run.Contest(names, MODEL, draws=2, scale=0.01)
     try:
         held.add_peer("fake", [sys.executable, str(fake), str(held.work_path)])
         lines = {line["workload"]: line for line in held.lines()}
@@ -86,7 +86,7 @@ def test_a_peer_takes_its_turns_and_is_compared_with_by_medians(fake: Path) -> N
 
 @pytest.mark.slow
 def test_a_driver_that_fails_is_left_out_with_its_last_words(tmp_path: Path) -> None:
-    held = run.Contest(["single"], MODEL, draws=1, scale=0.01, rates=None)
+    held = run.Contest(["single"], MODEL, draws=1, scale=0.01)
     try:
         held.add_peer("gone", [sys.executable, "-c", "raise SystemExit('no such model')"])
         (line,) = held.lines()
@@ -142,6 +142,7 @@ def test_rates_are_read_from_pairs_and_from_the_kernels_bench() -> None:
     peaks = {"flops": {"bf16": 2e12, "fp32": 1e12}, "bandwidth": 4e10}
     text = json.dumps({"tier": "x", "peaks": peaks, "cases": []}, indent=2)
     assert ceilings.parse_rates(text) == Rates(2e12, 2e12, 4e10)
+    assert Rates(1.0, 5.0, 2.0).best(Rates(3.0, 4.0, 2.0)) == Rates(3.0, 5.0, 2.0)
     with pytest.raises(ValueError, match="no object"):
         ceilings.parse_rates("{}")
 
