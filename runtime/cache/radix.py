@@ -101,7 +101,7 @@ class RadixTree:
             node.start,
             node.pages[: -(-cut // size) - first_index],
             node.parent,
-            node.ready_step,
+            0 if num_tokens <= node.settled else node.ready_step,  # 0: no step has work left in it
             min(num_tokens, node.settled),
             node.busy_until,
             node.locks,

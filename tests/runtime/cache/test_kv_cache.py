@@ -253,6 +253,22 @@ def test_a_split_of_a_growing_node_remembers_what_was_computed_on_both_sides() -
     assert opened(cache, TEXT[:9]).cached_len == 6
 
 
+def test_what_was_computed_before_a_node_grew_can_be_followed_by_what_is_computed() -> None:
+    cache = KVCache(32, 4)
+    other = [*TEXT[:3], 7, 7]
+    late = opened(cache, other)  # finds nothing yet, and so computes all of it
+    cache.extend(late, 5, 1)
+    lease = served(cache, TEXT[:4])
+    cache.extend(lease, 8, 2)
+    cache.insert(lease, TEXT[:8], 8, 2)  # grows the node: the rest is pending
+    assert cache.insert(late, other, 5, 1) == 5
+    cache.check()
+    assert cache.cached_prefix([*other, 0]) == 5
+    cache.drop_pending(2)
+    cache.check()
+    assert cache.cached_prefix(TEXT[:9]) == 4
+
+
 def test_a_split_of_a_pending_node_leaves_both_halves_pending() -> None:
     cache = KVCache(16, 4)
     leases = [opened(cache, [*TEXT[:length], 7, 7]) for length in (9, 5)]
