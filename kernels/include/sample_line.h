@@ -1,8 +1,8 @@
 // One row of logits while something is drawn from it, for the kernels of sampling alone.
 //
 // A row is looked at in blocks, whose largest values are known after one pass: most later questions
-// concern the few blocks that reach up to some value. Sums are made in 16 lanes within a block and
-// in double precision over the blocks, in their order.
+// concern the few blocks that reach up to some value. Sums are made in float32 in the 16 lanes of a
+// block and in double precision over the blocks, in their order.
 #pragma once
 
 #include <algorithm>

@@ -13,6 +13,10 @@
 #include <type_traits>
 #include <utility>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 namespace furcate {
 
 constexpr int LANES = 16;
@@ -144,16 +148,38 @@ inline f32x4 high_half(f32x8 a) { return __builtin_shufflevector(a, a, 4, 5, 6, 
 inline i32x4 low_half(i32x8 a) { return (i32x4)low_half((f32x8)a); }
 inline i32x4 high_half(i32x8 a) { return (i32x4)high_half((f32x8)a); }
 
+template <typename Vector>
+struct Bytes {
+  static Vector load(const void* from) {
+    Vector vector;
+    std::memcpy(&vector, from, sizeof(Vector));
+    return vector;
+  }
+  static void store(void* to, const Vector& vector) { std::memcpy(to, &vector, sizeof(Vector)); }
+};
+
+#if !defined(__AVX512F__)
+// Register by register: a copy of the whole goes through memory in other pieces than it is read.
+template <typename Half>
+struct Bytes<Pair<Half>> {
+  static Pair<Half> load(const void* from) {
+    return {Bytes<Half>::load(from), Bytes<Half>::load(static_cast<const char*>(from) + sizeof(Half))};
+  }
+  static void store(void* to, const Pair<Half>& vector) {
+    Bytes<Half>::store(to, vector.low);
+    Bytes<Half>::store(static_cast<char*>(to) + sizeof(Half), vector.high);
+  }
+};
+#endif
+
 template <typename Vector, typename Element>
 inline Vector load(const Element* from) {
-  Vector vector;
-  std::memcpy(&vector, from, sizeof(Vector));
-  return vector;
+  return Bytes<Vector>::load(from);
 }
 
 template <typename Vector, typename Element>
 inline void store(Element* to, Vector vector) {
-  std::memcpy(to, &vector, sizeof(Vector));
+  Bytes<Vector>::store(to, vector);
 }
 
 inline f32x16 load_f32(const float* from) { return load<f32x16>(from); }
@@ -269,6 +295,25 @@ inline int32_t max_lanes(i32x16 a) {
   const int32_t even = four[0] > four[2] ? four[0] : four[2];
   const int32_t odd = four[1] > four[3] ? four[1] : four[3];
   return even > odd ? even : odd;
+}
+
+// Bit n says whether lane n of a comparison holds.
+inline uint32_t lane_bits(i32x16 mask) {
+#if defined(__AVX512F__)
+  return static_cast<uint32_t>(_mm512_test_epi32_mask((__m512i)mask, (__m512i)mask));
+#elif defined(__AVX2__)
+  return static_cast<uint32_t>(_mm256_movemask_ps((__m256)mask.low)) |
+         static_cast<uint32_t>(_mm256_movemask_ps((__m256)mask.high)) << 8;
+#elif defined(__SSE2__)
+  return static_cast<uint32_t>(_mm_movemask_ps((__m128)mask.low.low)) |
+         static_cast<uint32_t>(_mm_movemask_ps((__m128)mask.low.high)) << 4 |
+         static_cast<uint32_t>(_mm_movemask_ps((__m128)mask.high.low)) << 8 |
+         static_cast<uint32_t>(_mm_movemask_ps((__m128)mask.high.high)) << 12;
+#else
+  uint32_t bits = 0;
+  for (int lane = 0; lane < LANES; lane++) bits |= (mask[lane] ? 1u : 0u) << lane;
+  return bits;
+#endif
 }
 
 // bfloat16 is the upper half of a float.

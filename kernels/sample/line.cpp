@@ -38,58 +38,99 @@ bool has_words(const uint32_t* mask, int32_t first, int32_t end) {
   return any != 0;
 }
 
-// Where the cumulated measure of the best ids, their weights or their number, reaches a target:
-// above(high) < target <= above(low).
-struct Interval {
-  float low, high;
-  double above_high;
+// Sums of floats over many vectors, in double precision lane by lane.
+struct LaneSums {
+  double lanes[LANES] = {};
+
+  void add(f32x16 values) {
+    float narrow[LANES];
+    store_f32(narrow, values);
+    for (int lane = 0; lane < LANES; lane++) lanes[lane] += static_cast<double>(narrow[lane]);
+  }
+  double total() const {
+    double sum = 0.0;
+    for (double lane : lanes) sum += lane;
+    return sum;
+  }
 };
 
 struct Above {
-  int64_t count;
-  double measure;
+  int64_t count = 0;
+  double measure = 0.0;  // the sum of the weights, or the number again where there are none
 };
 
-// Of the values that are at least `value`.
-Above above(const Line& line, const float* weights, float value) {
-  Above result{0, 0.0};
+constexpr int ENDS = 4;  // questions that one pass over the row answers
+
+// Of the values that are at least ends[n], for each n; the ends ascend.
+template <bool is_weighted>
+void above_ends(const Line& line, const float* weights, const float* ends, Above* results) {
+  LaneSums sums[ENDS];
+  i32x16 minus_counts[ENDS] = {};
   for (int32_t block = 0; block < num_sample_blocks(line.size); block++) {
-    if (!(line.block_max[block] >= value)) continue;
-    f32x16 sum{};
-    i32x16 minus_count{};
+    if (!(line.block_max[block] >= ends[0])) continue;
+    f32x16 block_sums[ENDS] = {};
     each_vector(line.values, line.size, block, [&](int32_t id, f32x16 values) {
-      const i32x16 is_above = values >= value;
-      minus_count += is_above;
-      if (weights) sum += select(is_above, load_f32(weights + id), f32x16{});
+      const f32x16 weight = is_weighted ? load_f32(weights + id) : f32x16{};
+      for (int n = 0; n < ENDS; n++) {
+        const i32x16 is_above = values >= ends[n];
+        minus_counts[n] += is_above;
+        if (is_weighted) block_sums[n] += select(is_above, weight, f32x16{});
+      }
     });
-    result.count -= sum_lanes(minus_count);
-    result.measure += static_cast<double>(sum_lanes(sum));
+    for (int n = 0; is_weighted && n < ENDS; n++) sums[n].add(block_sums[n]);
   }
-  if (!weights) result.measure = static_cast<double>(result.count);
-  return result;
+  for (int n = 0; n < ENDS; n++) {
+    results[n].count = -sum_lanes(minus_counts[n]);
+    results[n].measure = is_weighted ? sums[n].total() : static_cast<double>(results[n].count);
+  }
 }
 
-// From the best value downwards in steps that double, then by halves of the last step, until few
-// candidates or equal ones alone are between the ends.
+// Where the cumulated measure of the best ids reaches a target: above(high) < target <= above(low).
+struct Interval {
+  float low, high;
+  Above above_low, above_high;
+
+  // Asks at ascending ends, and keeps the part between two neighbours.
+  void narrow(const Line& line, const float* weights, double target, const float* ends) {
+    Above results[ENDS];
+    if (weights)
+      above_ends<true>(line, weights, ends, results);
+    else
+      above_ends<false>(line, weights, ends, results);
+    for (int n = 0; n < ENDS; n++) {
+      if (results[n].measure >= target) {
+        low = ends[n];
+        above_low = results[n];
+      } else {
+        high = ends[n];
+        above_high = results[n];
+        return;
+      }
+    }
+  }
+};
+
+// From the best value downwards in steps that double, then by parts of the interval that is found,
+// until few candidates, or equal ones alone, are in it.
 Interval search(const Line& line, const float* weights, double target, float step) {
-  const float everything = -FLT_MAX;
-  Interval found{0.0f, std::nextafter(line.best, -MINUS_INFINITY), 0.0};
-  Above at_high{0, 0.0}, at_low{0, 0.0};
-  for (;; step *= 2.0f) {
-    found.low = std::max(line.best - step, everything);
-    at_low = above(line, weights, found.low);
-    if (at_low.measure >= target || found.low == everything) break;
-    found.high = found.low;
-    at_high = at_low;
+  const float everything = -FLT_MAX, nothing = std::nextafter(line.best, -MINUS_INFINITY);
+  Interval found{everything, nothing, {}, {}};
+  while (found.above_low.measure < target && found.high > everything) {
+    float ends[ENDS];
+    for (int n = ENDS - 1; n >= 0; n--, step *= 2.0f)
+      ends[n] = std::max(line.best - step, everything);
+    found.low = ends[0];
+    found.narrow(line, weights, target, ends);
   }
-  while (at_low.count - at_high.count > FEW && at_low.measure >= target) {
-    const float middle = found.low * 0.5f + found.high * 0.5f;
-    if (!(middle > found.low && middle < found.high)) break;
-    const Above at_middle = above(line, weights, middle);
-    (at_middle.measure >= target ? found.low : found.high) = middle;
-    (at_middle.measure >= target ? at_low : at_high) = at_middle;
+  while (found.above_low.count - found.above_high.count > FEW) {
+    float ends[ENDS];
+    for (int n = 0; n < ENDS; n++) {
+      const float part = static_cast<float>(n + 1) / (ENDS + 1);
+      ends[n] = found.low * (1.0f - part) + found.high * part;
+    }
+    if (!(ends[0] > found.low && ends[ENDS - 1] < found.high)) break;
+    found.narrow(line, weights, target, ends);
   }
-  found.above_high = at_high.measure;
   return found;
 }
 
@@ -98,11 +139,13 @@ int32_t gather(const Line& line, float low, float high, Candidate* candidates) {
   int32_t count = 0;
   for (int32_t block = 0; block < num_sample_blocks(line.size); block++) {
     if (!(line.block_max[block] >= low)) continue;
-    const int32_t end = std::min((block + 1) * SAMPLE_BLOCK, line.size);
-    for (int32_t id = block * SAMPLE_BLOCK; id < end; id++) {
-      candidates[count] = {line.values[id], id};
-      count += line.values[id] >= low && line.values[id] < high;
-    }
+    each_vector(line.values, line.size, block, [&](int32_t id, f32x16 values) {
+      uint32_t bits = lane_bits((values >= low) & (values < high));
+      for (; bits; bits &= bits - 1, count++) {
+        const int32_t found = id + __builtin_ctz(bits);
+        candidates[count] = {line.values[found], found};
+      }
+    });
   }
   return count;
 }
@@ -122,10 +165,21 @@ int32_t place_of(const Weight* weights, int32_t count, double u) {
   return last;
 }
 
-inline f32x16 weights_left(const Weighing& weighing, const Cut& cut, int32_t id, f32x16 values) {
-  const i32x16 ids = load<i32x16>(LANE_NUMBERS) + id;
-  const i32x16 is_tied = (values == cut.value) & (ids <= cut.last_id);
-  return select((values > cut.value) | is_tied, weighing(values), f32x16{});
+// use(first id, weights) over a block; those that the cut does not leave are zero.
+template <typename Use>
+void each_weight_left(const Line& line, const Weighing& weighing, const Cut& cut, int32_t block,
+                      Use use) {
+  if (cut.last_id == ANY_ID) {
+    each_vector(line.values, line.size, block, [&](int32_t id, f32x16 values) {
+      use(id, select(values >= cut.value, weighing(values), f32x16{}));
+    });
+    return;
+  }
+  each_vector(line.values, line.size, block, [&](int32_t id, f32x16 values) {
+    const i32x16 ids = load<i32x16>(LANE_NUMBERS) + id;
+    const i32x16 is_tied = (values == cut.value) & (ids <= cut.last_id);
+    use(id, select((values > cut.value) | is_tied, weighing(values), f32x16{}));
+  });
 }
 
 }  // namespace
@@ -161,7 +215,7 @@ int32_t best_id(const Line& line) {
 }
 
 double total_weight(const Line& line, const Weighing& weighing, float* weights) {
-  double total = 0.0;
+  LaneSums sums;
   for (int32_t block = 0; block < num_sample_blocks(line.size); block++) {
     if (weighing.is_nothing(line.block_max[block])) {
       if (weights) std::fill_n(weights + block * SAMPLE_BLOCK, SAMPLE_BLOCK, 0.0f);
@@ -173,9 +227,9 @@ double total_weight(const Line& line, const Weighing& weighing, float* weights) 
       if (weights) store_f32(weights + id, weight);
       sum += weight;
     });
-    total += static_cast<double>(sum_lanes(sum));
+    sums.add(sum);
   }
-  return total;
+  return sums.total();
 }
 
 int32_t pick(const Line& line, const Weighing& weighing, const Cut& cut, double u, double* sums) {
@@ -186,9 +240,7 @@ int32_t pick(const Line& line, const Weighing& weighing, const Cut& cut, double 
     const float largest = line.block_max[block];
     if (!(largest >= cut.value) || weighing.is_nothing(largest)) continue;
     f32x16 sum{};
-    each_vector(line.values, line.size, block, [&](int32_t id, f32x16 values) {
-      sum += weights_left(weighing, cut, id, values);
-    });
+    each_weight_left(line, weighing, cut, block, [&](int32_t, f32x16 left) { sum += left; });
     sums[block] = static_cast<double>(sum_lanes(sum));
     total += sums[block];
   }
@@ -197,9 +249,8 @@ int32_t pick(const Line& line, const Weighing& weighing, const Cut& cut, double 
   for (int32_t n = 0; n < block; n++) before += sums[n];
   float weights[SAMPLE_BLOCK] = {};
   const int32_t first = block * SAMPLE_BLOCK;
-  each_vector(line.values, line.size, block, [&](int32_t id, f32x16 values) {
-    store_f32(weights + id - first, weights_left(weighing, cut, id, values));
-  });
+  each_weight_left(line, weighing, cut, block,
+                   [&](int32_t id, f32x16 left) { store_f32(weights + id - first, left); });
   const double rest = std::max((u * total - before) / sums[block], 0.0);
   return first + place_of(weights, SAMPLE_BLOCK, rest);
 }
@@ -225,8 +276,9 @@ Cut cut_at_weight(const Line& line, const float* weights, double target, float f
                   Candidate* candidates) {
   const Interval interval = search(line, weights, target, first_step);
   const int32_t count = gather(line, interval.low, interval.high, candidates);
+  if (count == 0) return Cut();  // the whole row, where rounding keeps it below the target
   std::sort(candidates, candidates + count, ranks_before);
-  double cumulated = interval.above_high;
+  double cumulated = interval.above_high.measure;
   int32_t n = 0;
   for (; n < count - 1; n++) {
     cumulated += static_cast<double>(weights[candidates[n].id]);

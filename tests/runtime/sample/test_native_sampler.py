@@ -216,16 +216,15 @@ def test_the_same_random_number_gives_the_python_samplers_token(tier: str, name:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "top-k", "top-p", "top-p of many", "min-p"])
 def test_draws_from_a_whole_vocabulary_are_the_python_samplers(name: str) -> None:
-    """Four thousand draws: 99.9 % alike. A flat row's blocks weigh alike: no sum is easy."""
+    """One row is flat: its blocks weigh alike, and thousands of ids are left by the filters."""
     differing = 0
     for n, scale in enumerate((0.5, 3.0)):
         logits = _logits(1, 49_152, seed=n, scale=scale)
-        for start in range(0, 2000, 100):
-            rows = [_row(CHANCE[name], n, index) for index in range(start, start + 100)]
-            ours = _sample(AVAILABLE[0], logits, rows)
-            theirs = PYTHON.sample(logits.expand(len(rows), -1), rows)
-            differing += sum(a.token_id != b.token_id for a, b in zip(ours, theirs, strict=True))
-    assert differing <= 4
+        rows = [_row(CHANCE[name], n, index) for index in range(100)]
+        ours = _sample(AVAILABLE[0], logits, rows)
+        theirs = PYTHON.sample(logits.expand(len(rows), -1), rows)
+        differing += sum(a.token_id != b.token_id for a, b in zip(ours, theirs, strict=True))
+    assert differing <= 1
 
 
 def _naive_support(logits: np.ndarray, sampling: Sampling) -> dict[int, float]:
@@ -347,8 +346,8 @@ def test_the_likeliest_are_fewer_where_the_rest_is_impossible(tier: str) -> None
     sampler = _native(tier, VOCAB)
     packed = sampler.pack([], [(0, 900, 5), (0, 4, 1)])
     _, (both, impossible) = sampler.unpack(packed, *sampler.run(logits.numpy(), packed))
-    half = pytest.approx(np.log(0.5), abs=1e-6)
-    assert both == Alternatives(half, ((3, half), (900, half)))
+    half = np.log(0.5)
+    _assert_close([both], [Alternatives(half, ((3, half), (900, half)))])
     assert impossible.logprob == -np.inf
 
 
