@@ -21,6 +21,9 @@ neither does any bit.
 Rows whose tables name the same pages for a split are computed against one gathered copy of it: that
 saves work and changes nothing else.
 
+The native kernels (`include/attention.h`) do the same on pages of their own layout and with their
+own fixed order of products and sums; `native.py` calls them.
+
 ValueError for shapes and dtypes that break this contract.
 """
 

@@ -8,7 +8,7 @@ namespace {
 
 constexpr int32_t LINE_BYTES = 64;
 
-void prefetch(const void* memory) { __builtin_prefetch(memory, 0, 2); }
+void prefetch(const void* memory) { __builtin_prefetch(memory, 0, 3); }
 
 }  // namespace
 
