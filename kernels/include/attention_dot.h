@@ -56,10 +56,26 @@ inline u16x16 round_bf16(f32x16 a) {
   return to_bf16(select(absolute(a) < FLT_MIN, f32x16{}, a));
 }
 
+#if defined(__AVX2__)
+// The upper halves of eight small integers as float.
+inline __m256i upper_halves(const int8_t* from) {
+  const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+  const __m256 values = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
+  return _mm256_srli_epi32(_mm256_castps_si256(values), 16);
+}
+inline void widen_pairs(const int8_t* from, uint16_t* to) {
+  for (int i = 0; i < 2 * LANES; i += LANES) {
+    const __m256i packed = _mm256_packus_epi32(upper_halves(from + i), upper_halves(from + i + 8));
+    const __m256i ordered = _mm256_permute4x64_epi64(packed, 0xd8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), ordered);
+  }
+}
+#else
 inline void widen_pairs(const int8_t* from, uint16_t* to) {
   for (int i = 0; i < 2 * LANES; i += LANES)
     store(to + i, to_u16((u32x16)to_f32(to_i32(load<i8x16>(from + i))) >> 16));
 }
+#endif
 
 #if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
 
