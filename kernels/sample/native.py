@@ -135,6 +135,8 @@ class SampleKernel:
         rows: np.ndarray,
         out: SampleResults | ScoreResults,
     ) -> None:
+        if not len(rows):
+            return
         assert logits.dtype == np.float32
         assert logits.flags.c_contiguous
         function(

@@ -134,19 +134,15 @@ class NativeSampler:
             else Sampled(None, None, status == SampleStatus.BROKEN_LOGITS)
             for token, status in zip(tokens, statuses, strict=True)
         ]
-        for n, num_top in enumerate(packed.num_tops):
-            if num_top >= 0 and statuses[n] == SampleStatus.DRAWN:
-                logprob = float(drawn.results["logprob"][n])
-                sampled[n] = Sampled(tokens[n], _alternatives(logprob, drawn, n, num_top))
+        if max(packed.num_tops, default=-1) >= 0:
+            answers = _alternatives(packed.num_tops, drawn.results["logprob"], drawn)
+            for n, answer in enumerate(answers):
+                if packed.num_tops[n] >= 0 and statuses[n] == SampleStatus.DRAWN:
+                    sampled[n] = Sampled(tokens[n], answer)
         if not len(packed.scores):
             return sampled, []
-        scores = [
-            _alternatives(logprob, scored, n, num_top)
-            for n, (logprob, num_top) in enumerate(
-                zip(scored.logprobs.tolist(), packed.scores["num_top"].tolist(), strict=True)
-            )
-        ]
-        return sampled, scores
+        num_tops = packed.scores["num_top"].tolist()
+        return sampled, _alternatives(num_tops, scored.logprobs, scored)
 
 
 def _is_plain(sampling: Sampling) -> bool:
@@ -200,12 +196,17 @@ def _pack_row(
 
 
 def _alternatives(
-    logprob: float, found: SampleResults | ScoreResults, row: int, num_top: int
-) -> Alternatives:
-    if not num_top:
-        return Alternatives(logprob, ())
-    ids = found.top_ids[row, :num_top].tolist()
-    logprobs = found.top_logprobs[row, :num_top].tolist()
-    return Alternatives(
-        logprob, tuple((i, p) for i, p in zip(ids, logprobs, strict=True) if i >= 0)
+    num_tops: list[int], logprobs: np.ndarray, found: SampleResults | ScoreResults
+) -> list[Alternatives]:
+    rows = zip(
+        num_tops,
+        logprobs.tolist(),
+        found.top_ids.tolist(),
+        found.top_logprobs.tolist(),
+        strict=True,
     )
+    answers = []
+    for num_top, logprob, ids, tops in rows:
+        asked = zip(ids[: max(num_top, 0)], tops, strict=False)
+        answers.append(Alternatives(logprob, tuple(pair for pair in asked if pair[0] >= 0)))
+    return answers
