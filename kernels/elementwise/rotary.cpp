@@ -43,16 +43,28 @@ inline double cosine_polynomial(double r) {
   return 1.0 - (0.5 * s - s * s * p);
 }
 
-// Straight-line code without branches: the compiler turns the loop around it into vectors.
+inline uint64_t bits_of(double value) {
+  uint64_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+inline double of_bits(uint64_t bits) {
+  double value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// Without branches: the compiler turns the loop around it into vectors. The quadrant stands in the
+// lowest bits of the sum that rounds.
 inline void turn(double angle, float* cosine, float* sine) {
-  const double quarters = (angle * TWO_OVER_PI + ROUNDER) - ROUNDER;
+  const double sum = angle * TWO_OVER_PI + ROUNDER, quarters = sum - ROUNDER;
   const double r = ((angle - quarters * HALF_PI_HIGH) - quarters * HALF_PI_MIDDLE) -
                    quarters * HALF_PI_LOW;
-  const double s = sine_polynomial(r), c = cosine_polynomial(r);
-  const int32_t quadrant = static_cast<int32_t>(quarters);
-  const double first = quadrant & 1 ? s : c, second = quadrant & 1 ? c : s;
-  *cosine = static_cast<float>((quadrant + 1) & 2 ? -first : first);
-  *sine = static_cast<float>(quadrant & 2 ? -second : second);
+  const uint64_t s = bits_of(sine_polynomial(r)), c = bits_of(cosine_polynomial(r));
+  const uint64_t quadrant = bits_of(sum) & 3, swapped = (s ^ c) & (0 - (quadrant & 1));
+  *cosine = static_cast<float>(of_bits((c ^ swapped) ^ (((quadrant + 1) & 2) << 62)));
+  *sine = static_cast<float>(of_bits((s ^ swapped) ^ ((quadrant & 2) << 62)));
 }
 
 // Each element is one expression of its own pair, so the compiler may take as many at once as it
