@@ -133,6 +133,7 @@ NEIGHBOUR = Case(judge, fc.function(count_on), (1,), (2,), ("count",))
 
 
 @pytest.mark.smollm2
+@pytest.mark.timeout(600)  # plain C++ takes minutes
 def test_smollm2_says_the_same_alone_batched_and_warm() -> None:
     """All cases in one batch of 32, each with the seed that its place gives it."""
     items: list[tuple[Case, Sequence[Any]]] = [(NEIGHBOUR, (number,)) for number in range(BATCH)]

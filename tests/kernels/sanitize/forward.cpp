@@ -46,7 +46,7 @@ class Weights {
   }
 
   Linear linear(int32_t n, int32_t k, Epilogue epilogue) {
-    Buffer<float> values(int64_t{n} * k);
+    ::Buffer<float> values(int64_t{n} * k);
     numbers_.fill(values, -0.2f, 0.2f);
     const int32_t half = n / 2;
     const LinearPart parts[] = {{StoredType::f32, half, values.data()},
@@ -122,7 +122,7 @@ class Model {
   }
 
   Weights weights_;
-  Buffer<float> ones_, table_;
+  ::Buffer<float> ones_, table_;
   std::vector<std::unique_ptr<Pages>> memory_;
   std::vector<KVPages> layers_;
 };
@@ -131,7 +131,7 @@ class Model {
 int64_t submit(Executor* executor, const ::Step& step, std::vector<int32_t> ids,
                const std::vector<PageCopy>& copies, const std::vector<SampleRow>& draws) {
   const StepRows& rows = step.rows();
-  Buffer<int32_t> token_ids(rows.num_tokens), logits(rows.num_rows);
+  ::Buffer<int32_t> token_ids(rows.num_tokens), logits(rows.num_rows);
   for (int32_t n = 0; n < rows.num_tokens; n++) token_ids[n] = ids[n % ids.size()];
   for (int32_t row = 0; row < rows.num_rows; row++) logits[row] = rows.row_starts[row + 1] - 1;
   StepArrays arrays{};
