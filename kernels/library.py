@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-__all__ = ["Library", "Pool", "available_tiers", "check_sizes", "load"]
+__all__ = ["Library", "Pool", "available_tiers", "check_sizes", "declare", "load"]
 
 # Names of /proc/cpuinfo that a tier's code needs.
 NEEDS: Mapping[str, frozenset[str]] = {
@@ -83,6 +83,13 @@ def check_sizes(lib: ctypes.CDLL, structures: Mapping[str, type[ctypes.Structure
         assert there == here, f"{name} has {there} bytes in C++ and {here} in Python"
 
 
+def declare(lib: ctypes.CDLL, functions: Mapping[str, tuple[Sequence[type], type | None]]) -> None:
+    """Tells ctypes the arguments and the result of functions, by name."""
+    for name, (arguments, result) in functions.items():
+        function = getattr(lib, name)  # kept by the library, so that this holds for its next user
+        function.argtypes, function.restype = arguments, result
+
+
 class Pool:
     """Threads for the calls of one library; the thread that calls is one of them.
 
@@ -97,9 +104,13 @@ class Pool:
         if cpus is not None and len(cpus) != num_threads:
             raise ValueError(f"cpus must name one CPU a thread: {len(cpus)} for {num_threads}")
         lib = library.lib
-        lib.fc_pool_new.argtypes = [ctypes.c_int32, ctypes.POINTER(ctypes.c_int32)]
-        lib.fc_pool_new.restype = ctypes.c_void_p
-        lib.fc_pool_free.argtypes, lib.fc_pool_free.restype = [ctypes.c_void_p], None
+        declare(
+            lib,
+            {
+                "fc_pool_new": ([ctypes.c_int32, ctypes.POINTER(ctypes.c_int32)], ctypes.c_void_p),
+                "fc_pool_free": ([ctypes.c_void_p], None),
+            },
+        )
         pinned = None if cpus is None else (ctypes.c_int32 * num_threads)(*cpus)
         self.library = library
         self.num_threads = num_threads

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from furcate.kernels.library import check_sizes
+from furcate.kernels.library import check_sizes, declare
 from furcate.kernels.linear.blocks import BLOCK_LAYOUTS
+from furcate.kernels.structures import Embedding, Norm, RopeWrite, Rows
 
 from .reference import BLOCK, QuantRows
 
@@ -28,18 +29,14 @@ __all__ = [
     "TABLE_TYPES",
     "Activation",
     "Elementwise",
-    "EmbeddingStruct",
-    "NormStruct",
-    "RopeWriteStruct",
     "RowBuffer",
     "RowType",
-    "RowsStruct",
     "Table",
     "TableType",
 ]
 
 _WORDS = {"F32": 4, "F16": 2, "BF16": 2}  # bytes of a value
-POINTER, I32, I64, F32 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
+POINTER, I32, I64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 
 
 class RowType(IntEnum):
@@ -74,56 +71,6 @@ class Activation(IntEnum):
     GELU_TANH = 1
 
 
-class RowsStruct(ctypes.Structure):
-    _fields_ = (
-        ("type", I32),
-        ("width", I32),
-        ("data", POINTER),
-        ("scales", POINTER),
-        ("sums", POINTER),
-    )
-
-
-class NormStruct(ctypes.Structure):
-    _fields_ = (
-        ("x", POINTER),
-        ("weight", POINTER),
-        ("eps", F32),
-        ("offset", F32),
-        ("width", I32),
-        ("rows", POINTER),
-        ("out", POINTER),
-    )
-
-
-class RopeWriteStruct(ctypes.Structure):
-    _fields_ = (
-        ("shape", POINTER),
-        ("pages", POINTER),
-        ("rows", POINTER),
-        ("qkv", POINTER),
-        ("cosine", POINTER),
-        ("sine", POINTER),
-        ("rotary_dim", I32),
-        ("interleaved", I32),
-        ("q_norm", POINTER),
-        ("k_norm", POINTER),
-        ("norm_eps", F32),
-        ("norm_offset", F32),
-        ("q", POINTER),
-    )
-
-
-class EmbeddingStruct(ctypes.Structure):
-    _fields_ = (
-        ("type", I32),
-        ("width", I32),
-        ("vocab_size", I32),
-        ("table", POINTER),
-        ("scale", F32),
-    )
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """A stored embedding matrix: the blocks of [vocab_size, width], row after row."""
@@ -146,11 +93,9 @@ class Table:
         if not self.data.flags.c_contiguous:
             raise ValueError("the bytes of a table must be contiguous")
 
-    def struct(self, scale: float = 1.0) -> EmbeddingStruct:
+    def struct(self, scale: float = 1.0) -> Embedding:
         """Points at this table, which must outlive it. Rows are multiplied by `scale`."""
-        return EmbeddingStruct(
-            int(self.type), self.width, self.vocab_size, self.data.ctypes.data, scale
-        )
+        return Embedding(int(self.type), self.width, self.vocab_size, self.data.ctypes.data, scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,9 +119,9 @@ class RowBuffer:
         )
 
     @property
-    def struct(self) -> RowsStruct:
+    def struct(self) -> Rows:
         """Points into this buffer, which must outlive it."""
-        return RowsStruct(
+        return Rows(
             int(self.type),
             self.data.shape[1],
             self.data.ctypes.data,
@@ -200,14 +145,9 @@ class Elementwise:
 
     def __init__(self, library: Library, pool: Pool) -> None:
         self._lib, self._pool = library.lib, pool
-        structures = {
-            "Rows": RowsStruct,
-            "Norm": NormStruct,
-            "RopeWrite": RopeWriteStruct,
-            "Embedding": EmbeddingStruct,
-        }
-        check_sizes(library.lib, structures)
-        arguments = {
+        mirrors = {"Rows": Rows, "Norm": Norm, "RopeWrite": RopeWrite, "Embedding": Embedding}
+        check_sizes(library.lib, mirrors)
+        arguments: dict[str, list[type]] = {
             "fc_write_rows": [POINTER, POINTER, POINTER, I64],
             "fc_write_row_part": [POINTER, I64, I32, I32, POINTER],
             "fc_norm_rows": [POINTER, POINTER, I64],
@@ -216,9 +156,7 @@ class Elementwise:
             "fc_embed": [POINTER, POINTER, POINTER, I64, POINTER],
             "fc_activate": [POINTER, POINTER, I64, I32, POINTER],
         }
-        for name, types in arguments.items():
-            function = getattr(library.lib, name)
-            function.argtypes, function.restype = types, None
+        declare(library.lib, {name: (types, None) for name, types in arguments.items()})
 
     def write_rows(self, values: np.ndarray, out: RowBuffer) -> None:
         """All rows of `values` [R, width] into `out`."""
@@ -243,7 +181,7 @@ class Elementwise:
     ) -> None:
         """Row n of `out` becomes the normalised row rows[n] (int32; all in order: None) of x."""
         out_rows = out.struct
-        norm = NormStruct(
+        norm = Norm(
             x.ctypes.data,
             weight.ctypes.data,
             eps,
@@ -267,7 +205,7 @@ class Elementwise:
         )
         return table
 
-    def rope_write(self, rope: RopeWriteStruct) -> None:
+    def rope_write(self, rope: RopeWrite) -> None:
         """Every token of rope.rows; what the struct points to must be alive."""
         self._lib.fc_rope_write(self._pool.handle, ctypes.byref(rope))
 

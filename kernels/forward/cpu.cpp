@@ -50,6 +50,11 @@ void in_chunks(const Worker& worker, int64_t count, int64_t size, Body body) {
 
 constexpr int64_t FEW_TOKENS = 8;  // of one task of an operation that takes a microsecond a token
 
+void multiply(const Linear& linear, int64_t num_rows, const Worker& worker) {
+  worker.each(linear_num_tasks(linear, num_rows, worker.count),
+              [&](int64_t task) { linear_task(linear, num_rows, task, worker); });
+}
+
 class Embed final : public Operation {
  public:
   Embed(const Embedding& embedding, const Buffer& out, std::vector<RopeTable*> ropes)
@@ -113,9 +118,7 @@ class Product final : public Operation {
       linear.out = static_cast<float*>(out_.rows.data);
       linear.out_stride = out_.rows.width;
     }
-    const int64_t num_rows = step.num_tokens();
-    worker.each(linear_num_tasks(linear, num_rows, worker.count),
-                [&](int64_t task) { linear_task(linear, num_rows, task, worker); });
+    multiply(linear, step.num_tokens(), worker);
   }
 
  private:
@@ -134,9 +137,7 @@ class Head final : public Operation {
     linear.x = &in_.rows;
     linear.out = step.logits;
     linear.out_stride = vocab_size_;
-    const int64_t num_rows = step.logit_indices.size();
-    worker.each(linear_num_tasks(linear, num_rows, worker.count),
-                [&](int64_t task) { linear_task(linear, num_rows, task, worker); });
+    multiply(linear, step.logit_indices.size(), worker);
   }
 
  private:

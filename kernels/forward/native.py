@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from furcate.kernels import structures
-from furcate.kernels.library import check_sizes
+from furcate.kernels.library import check_sizes, declare
 from furcate.kernels.sample.native import SAMPLE_RESULT, SampleResults
 from furcate.kernels.structures import (
     ACTIVATIONS,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Buffer", "ForwardBuilder", "ForwardExecutor", "StepBatch"]
 
-COPY = np.dtype([("source", np.int32), ("target", np.int32), ("num_tokens", np.int32)])
+COPY = np.dtype(structures.PageCopy)
 
 _SIZES = {
     mirror.__name__: mirror
@@ -329,7 +329,7 @@ def _bind(library: Library) -> ctypes.CDLL:
     lib = library.lib
     check_sizes(lib, _SIZES)
     pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-    functions: dict[str, tuple[list[type], type | None]] = {
+    functions: dict[str, tuple[Sequence[type], type | None]] = {
         "fc_program_new": ([pointer, i32, i32, pointer], pointer),
         "fc_program_free": ([pointer], None),
         "fc_program_buffer": ([pointer, i32, i32, i32], i32),
@@ -349,8 +349,5 @@ def _bind(library: Library) -> ctypes.CDLL:
         "fc_executor_drawn": ([pointer, i64], pointer),
         "fc_executor_alternatives": ([pointer, i64, pointer, pointer], i32),
     }
-    for name, (arguments, result) in functions.items():
-        function = lib[name]
-        function.argtypes, function.restype = arguments, result
-        setattr(lib, name, function)
+    declare(lib, functions)
     return lib

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from furcate.kernels.library import declare
 from furcate.kernels.structures import ROW_TYPES, RowType
 
 if TYPE_CHECKING:
@@ -107,13 +108,15 @@ class LinearWeight:
 
 def _bind(library: Library) -> ctypes.CDLL:
     lib, pointer, i32 = library.lib, ctypes.c_void_p, ctypes.c_int32
-    lib.fc_linear_pack.argtypes = [pointer, i32, i32, i32, i32, pointer]
-    lib.fc_linear_pack.restype = pointer
-    results = {
-        **{"free": None, "bytes": ctypes.c_int64},
-        **{"columns": i32, "depth": i32, "row_type": i32},
-    }
-    for name, result in results.items():
-        function = getattr(lib, f"fc_linear_{name}")
-        function.argtypes, function.restype = [pointer], result
+    declare(
+        lib,
+        {
+            "fc_linear_pack": ([pointer, i32, i32, i32, i32, pointer], pointer),
+            "fc_linear_free": ([pointer], None),
+            "fc_linear_bytes": ([pointer], ctypes.c_int64),
+            "fc_linear_columns": ([pointer], i32),
+            "fc_linear_depth": ([pointer], i32),
+            "fc_linear_row_type": ([pointer], i32),
+        },
+    )
     return lib

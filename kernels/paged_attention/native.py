@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from furcate.kernels.library import check_sizes
+from furcate.kernels.library import check_sizes, declare
+from furcate.kernels.structures import Attention, KVPages, KVShape, PageCopy, StepRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,76 +23,22 @@ if TYPE_CHECKING:
     from furcate.kernels.library import Library, Pool
 
 __all__ = [
-    "AttentionStruct",
-    "KVPagesStruct",
-    "KVShapeStruct",
     "KVType",
-    "PageCopyStruct",
     "PageMemory",
     "PagedAttention",
     "Plan",
     "Shape",
     "Step",
-    "StepRowsStruct",
     "round_bf16",
 ]
 
-POINTER, I32, I64, F32 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
+POINTER, I32, I64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 CACHE_LINE = 64
 
 
 class KVType(IntEnum):
     BF16 = 0
     INT8 = 1
-
-
-class KVShapeStruct(ctypes.Structure):
-    _fields_ = (
-        ("type", I32),
-        ("num_heads", I32),
-        ("kv_heads", I32),
-        ("head_dim", I32),
-        ("page_size", I32),
-        ("num_pages", I32),
-    )
-
-
-class KVPagesStruct(ctypes.Structure):
-    _fields_ = (
-        ("keys", POINTER),
-        ("values", POINTER),
-        ("key_scales", POINTER),
-        ("value_scales", POINTER),
-    )
-
-
-class StepRowsStruct(ctypes.Structure):
-    _fields_ = (
-        ("num_rows", I32),
-        ("num_tokens", I32),
-        ("row_starts", POINTER),
-        ("positions", POINTER),
-        ("kv_lens", POINTER),
-        ("page_table", POINTER),
-        ("table_stride", I64),
-    )
-
-
-class PageCopyStruct(ctypes.Structure):
-    _fields_ = (("source", I32), ("target", I32), ("num_tokens", I32))
-
-
-class AttentionStruct(ctypes.Structure):
-    _fields_ = (
-        ("shape", POINTER),
-        ("pages", POINTER),
-        ("plan", POINTER),
-        ("q", POINTER),
-        ("out", POINTER),
-        ("scale", F32),
-        ("soft_cap", F32),
-        ("window", I32),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +53,8 @@ class Shape:
     type: KVType = KVType.BF16
 
     @property
-    def struct(self) -> KVShapeStruct:
-        return KVShapeStruct(
+    def struct(self) -> KVShape:
+        return KVShape(
             int(self.type),
             self.num_heads,
             self.kv_heads,
@@ -127,9 +74,9 @@ class Step:
     page_table: np.ndarray  # [R, pages of a row]
 
     @property
-    def struct(self) -> StepRowsStruct:
+    def struct(self) -> StepRows:
         """Points into this step, which must outlive it."""
-        return StepRowsStruct(
+        return StepRows(
             len(self.kv_lens),
             len(self.positions),
             self.row_starts.ctypes.data,
@@ -150,9 +97,9 @@ class PageMemory:
     value_scales: np.ndarray
 
     @property
-    def struct(self) -> KVPagesStruct:
+    def struct(self) -> KVPages:
         """Points into this memory, which must outlive it."""
-        return KVPagesStruct(
+        return KVPages(
             self.keys.ctypes.data,
             self.values.ctypes.data,
             self.key_scales.ctypes.data,
@@ -175,7 +122,7 @@ class Plan:
         self._shape = shape.struct
         self._address: int | None = self._lib.fc_attention_plan_new(ctypes.byref(self._shape))
         self._step: Step | None = None  # kept alive: the plan points into it
-        self._rows: StepRowsStruct | None = None
+        self._rows: StepRows | None = None
 
     def make(self, step: Step, num_threads: int) -> None:
         if step is not self._step:
@@ -212,14 +159,14 @@ class PagedAttention:
         check_sizes(
             library.lib,
             {
-                "KVShape": KVShapeStruct,
-                "KVPages": KVPagesStruct,
-                "StepRows": StepRowsStruct,
-                "PageCopy": PageCopyStruct,
-                "Attention": AttentionStruct,
+                "KVShape": KVShape,
+                "KVPages": KVPages,
+                "StepRows": StepRows,
+                "PageCopy": PageCopy,
+                "Attention": Attention,
             },
         )
-        arguments = {
+        arguments: dict[str, list[type]] = {
             "fc_kv_page_bytes": [POINTER, POINTER],
             "fc_kv_write": [POINTER] * 6,
             "fc_kv_copy": [POINTER, POINTER, POINTER, I64],
@@ -230,12 +177,14 @@ class PagedAttention:
             "fc_attention_num_tasks": [POINTER, I32],
             "fc_attention": [POINTER, POINTER],
         }
-        for name, types in arguments.items():
-            function = getattr(library.lib, name)
-            function.argtypes, function.restype = types, None
-        library.lib.fc_attention_plan_new.restype = POINTER
-        library.lib.fc_attention_num_stages.restype = I32
-        library.lib.fc_attention_num_tasks.restype = I64
+        results = {
+            "fc_attention_plan_new": POINTER,
+            "fc_attention_num_stages": I32,
+            "fc_attention_num_tasks": I64,
+        }
+        declare(
+            library.lib, {name: (types, results.get(name)) for name, types in arguments.items()}
+        )
 
     def plan(self, shape: Shape) -> Plan:
         return Plan(self._library, shape)
@@ -270,7 +219,7 @@ class PagedAttention:
 
     def copy(self, shape: Shape, pages: PageMemory, copies: Sequence[tuple[int, int, int]]) -> None:
         """`(source page, target page, number of tokens)`, in order."""
-        array = (PageCopyStruct * len(copies))(*(PageCopyStruct(*each) for each in copies))
+        array = (PageCopy * len(copies))(*(PageCopy(*each) for each in copies))
         self._lib.fc_kv_copy(
             ctypes.byref(shape.struct), ctypes.byref(pages.struct), array, len(copies)
         )
@@ -288,7 +237,7 @@ class PagedAttention:
     ) -> None:
         """bfloat16 queries [T, num_heads, head_dim] into rows [T, num_heads * head_dim]."""
         shape_struct, pages_struct, rows = shape.struct, pages.struct, out.struct
-        attention = AttentionStruct(
+        attention = Attention(
             ctypes.addressof(shape_struct),
             ctypes.addressof(pages_struct),
             plan.handle,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from furcate.kernels.library import declare
+
 if TYPE_CHECKING:
     from furcate.kernels.library import Library, Pool
 
@@ -101,9 +103,7 @@ class SampleKernel:
             assert function() == here, f"{name} has {function()} bytes in C++ and {here} in Python"
         assert PACK_SAMPLE_ROW.size == SAMPLE_ROW.itemsize
         common = [POINTER, POINTER, I32, POINTER, I32, POINTER, POINTER, POINTER, I32]
-        for name in ("fc_sample", "fc_score"):
-            function = getattr(lib, name)
-            function.argtypes, function.restype = common, None
+        declare(lib, dict.fromkeys(("fc_sample", "fc_score"), (common, None)))
         self._lib, self._pool = lib, pool
 
     def sample(self, logits: np.ndarray, rows: np.ndarray) -> SampleResults:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from furcate.errors import UsageError
+from furcate.kernels.paged_attention import SPLIT
 from furcate.kernels.structures import KV_TYPES, KVPages, KVShape
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NativePages", "NativeSpec"]
 
-SPLIT = 256  # keys that the kernel reads together; a page does not straddle two
 LANES = 16
 
 

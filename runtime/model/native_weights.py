@@ -35,7 +35,6 @@ class WeightPacker:
         self._source = source
         self._pool = pool
         self._matmul: Matmul = matmul
-        self._tables: list[np.ndarray] = []  # what `table` points into
 
     def vector(self, name: str, size: int) -> np.ndarray:
         return np.ascontiguousarray(self._source.read(name, (size,)).numpy())
@@ -57,7 +56,6 @@ class WeightPacker:
         else:
             kind, data = "F32", self._source.read(name, shape).numpy()
         kept = np.ascontiguousarray(data)
-        self._tables.append(kept)
         embedding = Embedding(TableType[kind], width, vocab_size, kept.ctypes.data, 1.0)
         embedding.kept = kept  # lives as long as the struct
         return embedding

@@ -15,7 +15,6 @@ from furcate.kernels.elementwise.native import (
     TABLE_TYPES,
     Activation,
     Elementwise,
-    RopeWriteStruct,
     RowBuffer,
     RowType,
     Table,
@@ -29,6 +28,7 @@ from furcate.kernels.linear.blocks import BLOCK_LAYOUTS, blocks_of
 from furcate.kernels.paged_attention.native import PagedAttention, Shape, Step, round_bf16
 from furcate.kernels.rms_norm.reference import rms_norm_reference
 from furcate.kernels.rope.reference import rotate_reference, rotation_table_reference
+from furcate.kernels.structures import RopeWrite
 
 from .native import AVAILABLE, TIERS, library, pool
 
@@ -272,7 +272,7 @@ def rope_write(tier: str, rope: Rope) -> list[np.ndarray]:
     q = np.zeros((6, 4, 32), np.uint16)
     shape_struct, pages_struct, step_struct = rope.shape.struct, pages.struct, step.struct
     ops.rope_write(
-        RopeWriteStruct(
+        RopeWrite(
             ctypes.addressof(shape_struct),
             ctypes.addressof(pages_struct),
             ctypes.addressof(step_struct),
