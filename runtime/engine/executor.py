@@ -1,15 +1,18 @@
 """Runs forwards and draws from their logits: the only place that starts device work.
 
-A step is `submit`, which may return before the forward has ended, and `collect`, which waits. Rows
-that need nothing more from the host are drawn as soon as their logits are there; for the others it
-is told with `collect`, so that masks are made while the forward runs. Knows no streams.
+A forward is submitted, which may return before it has ended, and later collected. Forwards, and the
+draws of each, run in the order in which they were asked for; a forward may read tokens that the
+one before it draws, so nobody waits between two of them. Knows no streams.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import numpy as np
+
+from furcate.runtime.sample.adjust import is_adjusted
 from furcate.runtime.sample.sampler import Sampler, log_probs
 
 if TYPE_CHECKING:
@@ -41,19 +44,18 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """In the order in which they were asked for: first the draws of `submit`, then of `collect`."""
+    """In the order in which they were asked for: the draws of `submit`, then those of `draw`."""
 
     sampled: Sequence[Sampled]
     scores: Sequence[Alternatives]
 
 
-class _Step(NamedTuple):
-    logits: torch.Tensor  # [L, vocab_size]
-    draws: Sequence[Draw]  # known at its submission
-
-
 class Executor(Protocol):
-    """Forwards run in the order of their submission."""
+    """Runs forwards in the order of their submission.
+
+    In a batch a negative token id -(n + 1) is the token of draw n of the forward submitted just
+    before it, where the draws of `submit` are counted first, then those of `draw`.
+    """
 
     @property
     def vocab_size(self) -> int: ...
@@ -67,15 +69,25 @@ class Executor(Protocol):
     @property
     def page_size(self) -> int: ...
 
-    def submit(self, batch: ForwardBatch, draws: Sequence[Draw] = ()) -> int:
-        """Starts the forward; its sequence number, counted from 1. The draws are made when it has
-        ended; what their rows refer to is left alone until then."""
+    def submit(
+        self, batch: ForwardBatch, draws: Sequence[Draw] = (), scores: Sequence[Score] = ()
+    ) -> int:
+        """Starts the forward; its sequence number, counted from 1. Draws and scores are made when
+        it has ended; what they refer to is read here and now."""
         ...
 
-    def collect(self, seq: int, draws: Sequence[Draw], scores: Sequence[Score]) -> StepResult:
-        """Waits for forward `seq` and makes the rest of its draws; called once at most for each,
-        and not for earlier ones afterwards. An exception of the forward is raised here or in
-        `submit`."""
+    def draw(self, seq: int, draws: Sequence[Draw]) -> None:
+        """More draws of the forward submitted last, such as those that have to wait for a mask.
+        Called at most once for each forward."""
+        ...
+
+    def is_done(self, seq: int) -> bool:
+        """Whether `collect` would return at once."""
+        ...
+
+    def collect(self, seq: int) -> StepResult:
+        """Waits for forward `seq` and what was asked of it; called once at most for each, and not
+        for earlier ones afterwards. An exception of the forward is raised here or in `submit`."""
         ...
 
     def close(self) -> None:
@@ -83,9 +95,17 @@ class Executor(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Step:
+    draws: list[Draw]
+    scores: Sequence[Score]
+    logits: torch.Tensor | None = None  # [L, vocab_size]
+    sampled: Sequence[Sampled] | None = None
+
+
 class ModelExecutor:
-    """The executor over any Model: computes in `submit`, in the caller's thread, and draws in
-    `collect`."""
+    """The executor over any Model: computes in the caller's thread. Draws are made as late as they
+    may be, when the next forward reads them or when they are collected."""
 
     def __init__(self, model: Model, num_pages: int, page_size: int) -> None:
         self.model = model
@@ -104,22 +124,61 @@ class ModelExecutor:
     def max_context(self) -> int:
         return self.model.max_context
 
-    def submit(self, batch: ForwardBatch, draws: Sequence[Draw] = ()) -> int:
+    def submit(
+        self, batch: ForwardBatch, draws: Sequence[Draw] = (), scores: Sequence[Score] = ()
+    ) -> int:
+        step = _Step(list(map(_as_now, draws)), scores)
+        batch = self._resolve(batch)
         self._seq += 1
-        self._steps[self._seq] = _Step(self.model.forward(batch), draws)
+        self._steps[self._seq] = step
+        step.logits = self.model.forward(batch)
         return self._seq
 
-    def collect(self, seq: int, draws: Sequence[Draw], scores: Sequence[Score]) -> StepResult:
+    def draw(self, seq: int, draws: Sequence[Draw]) -> None:
+        if seq != self._seq:
+            raise ValueError(f"forward {seq!r} is not the last one submitted, {self._seq!r}")
+        self._steps[seq].draws.extend(map(_as_now, draws))
+
+    def is_done(self, seq: int) -> bool:
+        return True
+
+    def collect(self, seq: int) -> StepResult:
         step = self._steps.pop(seq)
         for abandoned in [earlier for earlier in self._steps if earlier < seq]:
             del self._steps[abandoned]
-        logits, draws = step.logits, (*step.draws, *draws)
-        sampled: Sequence[Sampled] = ()
-        if draws:
-            rows = [draw.logit for draw in draws]
-            chosen = logits if rows == list(range(len(logits))) else logits[rows]
-            sampled = self._sampler.sample(chosen, [draw.row for draw in draws])
-        return StepResult(sampled, log_probs(logits, scores) if scores else ())
+        logits = step.logits
+        assert logits is not None, "a forward that has failed is not collected"
+        scored = log_probs(logits, step.scores) if step.scores else ()
+        return StepResult(self._sampled(step), scored)
 
     def close(self) -> None:
         self._steps.clear()
+
+    def _resolve(self, batch: ForwardBatch) -> ForwardBatch:
+        """The batch with drawn tokens in the place of negative ids."""
+        futures = batch.token_ids < 0
+        if not futures.any():
+            return batch
+        drawn = [each.token_id or 0 for each in self._sampled(self._steps[self._seq])]
+        ids = batch.token_ids.copy()
+        ids[futures] = np.array(drawn, np.int32)[-ids[futures] - 1]
+        return replace(batch, token_ids=ids)
+
+    def _sampled(self, step: _Step) -> Sequence[Sampled]:
+        if step.sampled is None:
+            rows = [draw.logit for draw in step.draws]
+            assert step.logits is not None
+            chosen = step.logits
+            if rows != list(range(len(chosen))):
+                chosen = chosen[rows]
+            step.sampled = self._sampler.sample(chosen, [draw.row for draw in step.draws])
+        return step.sampled
+
+
+def _as_now(draw: Draw) -> Draw:
+    """With copies of what its caller goes on writing, where that is read."""
+    row = draw.row
+    if not is_adjusted(row):
+        return draw
+    output, context = tuple(row.output_ids), tuple(row.context_ids)
+    return Draw(draw.logit, replace(row, output_ids=output, context_ids=context))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from furcate.kernels.sample.native import SAMPLE_ROW, SCORE_ROW, ScoreResults
+from furcate.kernels.sample.native import SAMPLE_ROW, ScoreResults
 from furcate.runtime.sample.native import NativeSampler, PackedDraws
 
 from .executor import Draw, Score, StepResult
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NativeExecutor"]
 
-NO_DRAWS = PackedDraws(np.empty(0, SAMPLE_ROW), np.empty(0, SCORE_ROW), [], [])
 NO_SCORES = ScoreResults(
     np.empty(0, np.float32), np.empty((0, 0), np.int32), np.empty((0, 0), np.float32)
 )
@@ -41,6 +40,7 @@ class NativeExecutor:
         self._forwards = model.executor
         self._sampler = NativeSampler(model.pool.library, model.pool, model.vocab_size)
         self._packed: dict[int, PackedDraws] = {}  # of `submit`, by sequence number
+        self._late: dict[int, PackedDraws] = {}  # of `draw`
 
     @property
     def vocab_size(self) -> int:
@@ -50,25 +50,33 @@ class NativeExecutor:
     def max_context(self) -> int:
         return self.model.max_context
 
-    def submit(self, batch: ForwardBatch, draws: Sequence[Draw] = ()) -> int:
-        packed = self._sampler.pack(draws) if draws else NO_DRAWS
+    def submit(
+        self, batch: ForwardBatch, draws: Sequence[Draw] = (), scores: Sequence[Score] = ()
+    ) -> int:
+        packed = self._sampler.pack(draws, scores)
         seq = self._forwards.submit(batch, (packed.address, len(draws)))
         self._packed[seq] = packed
         return seq
 
-    def collect(self, seq: int, draws: Sequence[Draw], scores: Sequence[Score]) -> StepResult:
+    def draw(self, seq: int, draws: Sequence[Draw]) -> None:
+        self._late[seq] = self._sampler.pack(draws)
+
+    def is_done(self, seq: int) -> bool:
+        return self._forwards.is_done(seq)
+
+    def collect(self, seq: int) -> StepResult:
         self._forwards.wait(seq)
-        packed = self._packed.pop(seq)
-        for abandoned in [earlier for earlier in self._packed if earlier < seq]:
-            del self._packed[abandoned]
+        packed, late = self._packed.pop(seq), self._late.pop(seq, None)
         drawn = self._forwards.drawn(seq, len(packed.rows))
-        sampled, _ = self._sampler.unpack(packed, drawn, NO_SCORES)
-        if not draws and not scores:
-            return StepResult(sampled, ())
-        packed = self._sampler.pack(draws, scores)
-        results = self._sampler.run(self._forwards.logits(seq), packed)
-        rest, scored = self._sampler.unpack(packed, *results)
-        return StepResult([*sampled, *rest], scored)
+        scored = NO_SCORES
+        if len(packed.scores):
+            only = PackedDraws(np.empty(0, SAMPLE_ROW), packed.scores, [], [])
+            scored = self._sampler.run(self._forwards.logits(seq), only)[1]
+        sampled, scores = self._sampler.unpack(packed, drawn, scored)
+        if late is not None:
+            results = self._sampler.run(self._forwards.logits(seq), late)
+            sampled = [*sampled, *self._sampler.unpack(late, *results)[0]]
+        return StepResult(sampled, scores)
 
     def close(self) -> None:
         self.model.close()

@@ -23,6 +23,7 @@ from furcate.protocol.stream import (
     Generate,
     NodeDone,
     OpenStream,
+    Pin,
     StreamEnded,
     Tokens,
 )
@@ -35,7 +36,13 @@ from .stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from furcate.protocol.stream import ChoiceResult, EngineEvent, EngineRequest, RawLogprob
+    from furcate.protocol.stream import (
+        ChoiceResult,
+        EngineEvent,
+        EngineRequest,
+        RawLogprob,
+        StreamNode,
+    )
     from furcate.runtime.constrain.service import CompileService, Ticket
 
     from .batcher import Batcher
@@ -103,7 +110,7 @@ class Lifecycle:
         child.ends.append(len(child.tokens))
         self._advance(child)
 
-    def _append(self, stream_id: int, nodes: tuple[Extend | Generate | Choose | End, ...]) -> None:
+    def _append(self, stream_id: int, nodes: tuple[StreamNode, ...]) -> None:
         stream = self.streams.get(stream_id)
         if stream is not None:  # else it has ended, which its opener has been told
             stream.nodes.extend(nodes)
@@ -139,6 +146,8 @@ class Lifecycle:
                     self._begin_generation(stream, node)
                 case Choose():
                     self._begin_choice(stream, node)
+                case Pin():
+                    self._node_ended(stream)
                 case End():
                     self.end(stream, None, None)
         if stream.id not in self.streams:

@@ -110,8 +110,10 @@ class Scheduler:
         scores = list(_scores(step.rows))
         try:
             free, masked = _split(_drawing(step.rows))
-            seq = self._executor.submit(step.plan.batch(), [self._draw(row) for row in free])
-            result = self._executor.collect(seq, [self._draw(row) for row in masked], scores)
+            draws = [self._draw(row) for row in free]
+            seq = self._executor.submit(step.plan.batch(), draws, scores)
+            self._executor.draw(seq, [self._draw(row) for row in masked])
+            result = self._executor.collect(seq)
         except Exception as error:  # whatever the device raises costs this step's streams alone
             self._fail_step(step, error)
             return

@@ -31,12 +31,16 @@ __all__ = [
     "EngineRequest",
     "Extend",
     "Generate",
+    "Hint",
+    "NextUse",
     "NodeDone",
     "OpenStream",
+    "Pin",
     "RawLogprob",
     "StreamEnded",
     "StreamNode",
     "Tokens",
+    "Unpin",
 ]
 
 StreamId = Annotated[int, Meta(ge=0)]
@@ -89,11 +93,19 @@ class Choose(_Message, frozen=True, tag="sel"):
     site: Site = 0
 
 
+class Pin(_Message, frozen=True, tag="pin"):
+    """Keeps the KV of all tokens before it in the cache, whatever becomes of the stream, until
+    Unpin or for `ttl_s` seconds. Another pin of the same name takes its place."""
+
+    pin: int
+    ttl_s: float | None = None
+
+
 class End(_Message, frozen=True, tag="end"):
     """Nothing more will be appended; the stream ends when it gets here."""
 
 
-StreamNode = Extend | Generate | Choose | End
+StreamNode = Extend | Generate | Choose | Pin | End
 
 # Front to engine ---------------------------------------------------------------------------------
 
@@ -105,18 +117,51 @@ class EngineHello(_Message, frozen=True, tag="hello"):
 class OpenStream(_Message, frozen=True, tag="open"):
     """Opens a stream: empty, or with the tokens that `parent` has after its first `parent_nodes`
     nodes, as soon as it has them; a parent that fails before takes the child with it. The front
-    names a parent only before that parent's End."""
+    names a parent only before that parent's End.
+
+    `deadline_s`: seconds from now in which the stream is to end. Cached KV is shared within a
+    `namespace` alone: a model's adapter, a tenant.
+    """
 
     stream: StreamId
     program: int
     parent: int | None = None
     parent_nodes: int = 0
     priority: int = 0
+    deadline_s: float | None = None
+    namespace: str = ""
 
 
 class Append(_Message, frozen=True, tag="append"):
     stream: StreamId
     nodes: tuple[StreamNode, ...]
+
+
+NextUse = Literal["unknown", "idle", "scheduled", "dead"]
+
+
+class Hint(_Message, frozen=True, tag="hint"):
+    """What the front knows of a stream beyond the nodes it has appended. Safe to ignore; a later
+    one takes the place of an earlier one.
+
+    `path`: generations and choices recorded to come after the appended nodes, on the longest chain
+    through everything that depends on them. `num_waiting`: branches that are held up for a value of
+    this stream. `next_use` of its tokens, once it has nothing to compute: recorded nodes will
+    use them ("scheduled"), its program's host code will be heard of, in `expect_s` seconds where
+    that is known ("idle"), nobody holds a handle any more ("dead").
+    """
+
+    stream: StreamId
+    path: int = 0
+    num_waiting: int = 0
+    next_use: NextUse = "unknown"
+    expect_s: float | None = None
+
+
+class Unpin(_Message, frozen=True, tag="unpin"):
+    """Ends a Pin. Idempotent."""
+
+    pin: int
 
 
 class CancelStream(_Message, frozen=True, tag="cancel"):
@@ -136,7 +181,16 @@ class DropConstraint(_Message, frozen=True, tag="uncons"):
     id: int
 
 
-EngineRequest = EngineHello | OpenStream | Append | CancelStream | DefineConstraint | DropConstraint
+EngineRequest = (
+    EngineHello
+    | OpenStream
+    | Append
+    | Hint
+    | Unpin
+    | CancelStream
+    | DefineConstraint
+    | DropConstraint
+)
 
 # Engine to front ---------------------------------------------------------------------------------
 

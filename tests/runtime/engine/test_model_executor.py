@@ -48,11 +48,10 @@ def token(token_id: int, position: int) -> ForwardBatch:
 
 def test_two_forwards_in_flight_are_collected_in_order() -> None:
     executor = ModelExecutor(Watched(), 4, 16)
-    first, second = executor.submit(token(65, 0)), executor.submit(token(66, 1))
+    first = executor.submit(token(65, 0), scores=[Score(0, 67)])
+    second = executor.submit(token(66, 1), scores=[Score(0, 67)])
     assert (first, second) == (1, 2)
-    scores = [
-        executor.collect(seq, (), [Score(0, 67)]).scores[0].logprob for seq in (first, second)
-    ]
+    scores = [executor.collect(seq).scores[0].logprob for seq in (first, second)]
     assert scores[0] != scores[1]
 
 
@@ -62,5 +61,5 @@ def test_logits_that_nobody_collected_are_let_go_with_the_next() -> None:
     executor.submit(token(65, 0))
     second = executor.submit(token(66, 1))
     assert model.num_held == 2
-    executor.collect(second, (), ())
+    executor.collect(second)
     assert model.num_held == 0
