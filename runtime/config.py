@@ -61,6 +61,9 @@ class CacheConfig:
 class ScheduleConfig:
     max_rows: int = option(64, "Streams that may be in one step.", least=1)
     budget_tokens: int = option(512, "Tokens that one step may compute.", least=1)
+    overlap: bool = option(
+        True, "Plan a step while the one before it runs, where forwards have a thread of their own."
+    )
     jump_forward: bool = option(True, "Take tokens that a constraint forces without sampling them.")
     check_invariants: bool = option(False, "Check every invariant after every step: slow.")
 

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
     from furcate.protocol.stream import EngineEvent, EngineRequest
     from furcate.runtime.engine.batch import ForwardBatch, Model
+    from furcate.runtime.engine.executor import Draw, Score, StepResult
     from furcate.runtime.tokenize.base import TextCodec
 
 __all__ = [
     "ContextModel",
+    "LateExecutor",
     "ManualClock",
     "ScriptedModel",
     "StepEngine",
@@ -39,6 +41,56 @@ __all__ = [
     "model_named",
     "reply_with",
 ]
+
+
+class LateExecutor:
+    """An executor that does everything as late as it may, when a forward is collected: the other
+    extreme from ModelExecutor. What changes meanwhile and should not have is seen."""
+
+    is_asynchronous = True
+
+    def __init__(self, model: Model, num_pages: int, page_size: int) -> None:
+        self._inner = ModelExecutor(model, num_pages, page_size)
+        self._steps: dict[int, tuple[ForwardBatch, list[Draw], Sequence[Score]]] = {}
+        self._seq = 0
+
+    @property
+    def vocab_size(self) -> int:
+        return self._inner.vocab_size
+
+    @property
+    def max_context(self) -> int:
+        return self._inner.max_context
+
+    @property
+    def num_pages(self) -> int:
+        return self._inner.num_pages
+
+    @property
+    def page_size(self) -> int:
+        return self._inner.page_size
+
+    def submit(
+        self, batch: ForwardBatch, draws: Sequence[Draw] = (), scores: Sequence[Score] = ()
+    ) -> int:
+        self._seq += 1
+        self._steps[self._seq] = (batch, [*draws], scores)
+        return self._seq
+
+    def draw(self, seq: int, draws: Sequence[Draw]) -> None:
+        if seq != self._seq:
+            raise ValueError(f"forward {seq!r} is not the last one submitted, {self._seq!r}")
+        self._steps[seq][1].extend(draws)
+
+    def is_done(self, seq: int) -> bool:
+        return False
+
+    def collect(self, seq: int) -> StepResult:
+        batch, draws, scores = self._steps.pop(seq)
+        return self._inner.collect(self._inner.submit(batch, draws, scores))
+
+    def close(self) -> None:
+        self._inner.close()
 
 
 class ManualClock:
@@ -202,11 +254,13 @@ def make_scheduler(
     page_size: int = 16,
     config: ScheduleConfig | None = None,
     constraints: CompileService | None = None,
+    overlap: bool = False,
 ) -> Scheduler:
-    """A scheduler over `model` that checks every invariant after every step."""
+    """A scheduler over `model` that checks every invariant after every step. `overlap`: a step is
+    launched before the one before it is collected, as with native models."""
     codec = codec or ByteTokenizer()
     return Scheduler(
-        executor=ModelExecutor(model, num_pages, page_size),
+        executor=(LateExecutor if overlap else ModelExecutor)(model, num_pages, page_size),
         constraints=constraints or CompileService(codec, model.vocab_size, workers=False),
         table=codec.table,
         ready=EngineReady(

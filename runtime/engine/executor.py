@@ -64,6 +64,11 @@ class Executor(Protocol):
     def max_context(self) -> int: ...
 
     @property
+    def is_asynchronous(self) -> bool:
+        """Whether forwards run beside the caller, who gains by submitting one ahead."""
+        ...
+
+    @property
     def num_pages(self) -> int: ...
 
     @property
@@ -107,6 +112,8 @@ class ModelExecutor:
     """The executor over any Model: computes in the caller's thread. Draws are made as late as they
     may be, when the next forward reads them or when they are collected."""
 
+    is_asynchronous = False
+
     def __init__(self, model: Model, num_pages: int, page_size: int) -> None:
         self.model = model
         self.num_pages = num_pages
@@ -115,6 +122,7 @@ class ModelExecutor:
         self._sampler = Sampler()
         self._seq = 0
         self._steps: dict[int, _Step] = {}  # by sequence number
+        self._last = _Step([], ())  # whose draws the next forward may read
 
     @property
     def vocab_size(self) -> int:
@@ -130,7 +138,7 @@ class ModelExecutor:
         step = _Step(list(map(_as_now, draws)), scores)
         batch = self._resolve(batch)
         self._seq += 1
-        self._steps[self._seq] = step
+        self._steps[self._seq] = self._last = step
         step.logits = self.model.forward(batch)
         return self._seq
 
@@ -149,7 +157,9 @@ class ModelExecutor:
         logits = step.logits
         assert logits is not None, "a forward that has failed is not collected"
         scored = log_probs(logits, step.scores) if step.scores else ()
-        return StepResult(self._sampled(step), scored)
+        result = StepResult(self._sampled(step), scored)
+        step.logits = None
+        return result
 
     def close(self) -> None:
         self._steps.clear()
@@ -159,7 +169,7 @@ class ModelExecutor:
         futures = batch.token_ids < 0
         if not futures.any():
             return batch
-        drawn = [each.token_id or 0 for each in self._sampled(self._steps[self._seq])]
+        drawn = [each.token_id or 0 for each in self._sampled(self._last)]
         ids = batch.token_ids.copy()
         ids[futures] = np.array(drawn, np.int32)[-ids[futures] - 1]
         return replace(batch, token_ids=ids)

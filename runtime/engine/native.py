@@ -32,6 +32,8 @@ NO_SCORES = ScoreResults(
 class NativeExecutor:
     """Implements Executor over a NativeModel. Up to three forwards may be in flight."""
 
+    is_asynchronous = True
+
     def __init__(self, model: NativeModel, num_pages: int, page_size: int) -> None:
         self.model = model
         self.num_pages = num_pages

@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 
     from .batch import SampleRow
 
-__all__ = ["adjust", "is_adjusted"]
+__all__ = ["adjust", "is_adjusted", "reads_outputs"]
 
 
 def is_adjusted(row: SampleRow) -> bool:
     """Whether `adjust` would change anything: if not, the row needs no copy."""
     sampling = row.sampling
     return bool(
-        row.mask is not None
-        or row.banned_ids
-        or sampling.logit_bias
-        or _is_penalised(sampling)
-        or sampling.repetition_penalty != 1.0
+        row.mask is not None or row.banned_ids or sampling.logit_bias or reads_outputs(sampling)
     )
+
+
+def reads_outputs(sampling: Sampling) -> bool:
+    """Whether a draw depends on the tokens before it, beyond the logits."""
+    return _is_penalised(sampling) or sampling.repetition_penalty != 1.0
 
 
 def adjust(logits: np.ndarray, row: SampleRow) -> None:

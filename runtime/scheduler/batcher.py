@@ -7,64 +7,48 @@ pages alone; what the tokens mean, and what happens to the results, is decided e
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from furcate.runtime.cache import KVCache, Lease, Pending
 
 from .branches import ChoiceBranches
 from .plan import StepPlan
+from .step import Step, StreamRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from furcate.runtime.cache.node import Node
+
     from .stream import Stream
 
-__all__ = ["Batcher", "Step", "StreamRow"]
-
-
-@dataclass(slots=True)
-class StreamRow:
-    """A stream's part of a step: positions `begin` to `begin + count`. Its logits, the last
-    `num_logits` of them, begin at `logit`."""
-
-    stream: Stream
-    begin: int
-    count: int
-    logit: int
-    num_logits: int
-    branches: ChoiceBranches | None = None
-    is_hopeless: bool = False  # its choices do not fit, though nobody else holds anything
-
-    @property
-    def is_short_of_room(self) -> bool:
-        """There were no pages for the stream's choices."""
-        at_choice = self.begin + self.count == len(self.stream.tokens)
-        return at_choice and self.stream.choice is not None and self.branches is None
-
-
-@dataclass(slots=True)
-class Step:
-    plan: StepPlan
-    rows: list[StreamRow] = field(default_factory=list)
+__all__ = ["Batcher"]
 
 
 class Batcher:
     """Streams of higher priority first, then older ones. Decode rows go before prompt chunks, so
     that a long prompt delays nobody who is already talking. A stream is waiting or running exactly
-    while it has something to compute.
+    while it has something to compute, or a row in flight.
+
+    Steps may be planned while the one before is in flight. Where such a plan is short of pages it
+    asks for calm: for the next plan to be made with nothing in flight. Only then is KV taken away
+    from those who run.
 
     A path that was cut inside a page takes more pages than its length says. So a stream that cannot
     go on though nobody else runs becomes the `sole` one: it starts anew in an empty cache, and
     nobody else runs until its next tokens are computed. That no room is found then is final.
     """
 
-    def __init__(self, num_pages: int, page_size: int, max_rows: int, budget_tokens: int) -> None:
+    def __init__(
+        self, num_pages: int, page_size: int, max_context: int, max_rows: int, budget_tokens: int
+    ) -> None:
         self.cache = KVCache(num_pages, page_size)
         self.waiting: list[Stream] = []  # by order
         self.running: list[Stream] = []  # by admission; these hold leases
         self.retractions = 0
         self._sole: Stream | None = None
+        self._is_short = False  # of pages, in the plan made last
+        self._max_context = max_context
         self._max_rows = max_rows
         self._budget_tokens = budget_tokens
 
@@ -77,13 +61,21 @@ class Batcher:
     def has_work(self) -> bool:
         return bool(self.waiting or self.running)
 
+    @property
+    def needs_calm(self) -> bool:
+        """The next step is to be planned with nothing in flight."""
+        return self._is_short or self._sole is not None
+
     # Entering and leaving ------------------------------------------------------------------------
 
-    def wake(self, stream: Stream) -> None:
-        """The stream has something to compute. Idempotent."""
-        if stream.lease is None and not stream.queued:
-            stream.queued = True
-            insort(self.waiting, stream, key=lambda other: other.order)
+    def settle(self, stream: Stream) -> None:
+        """Runs, waits or rests, as its tokens and nodes now say. Idempotent."""
+        if stream.is_busy and not stream.in_flight and stream.scheduled == len(stream.tokens):
+            self._step_back(stream)
+        if stream.target > stream.scheduled:
+            self._wake(stream)
+        elif not stream.in_flight:
+            self.rest(stream)
 
     def rest(self, stream: Stream) -> None:
         """The stream has nothing to compute for now, or ever: its KV stays in the tree, unlocked,
@@ -99,84 +91,105 @@ class Batcher:
         """Takes the stream out without keeping its KV: the forward that computed it has failed."""
         if stream.lease is not None:
             self.running.remove(stream)
+            stream.void(-1)
             self.cache.release(stream.lease)
             stream.lease = None
-            stream.computed = 0
+            stream.computed = stream.scheduled = 0
         self.rest(stream)
 
     def shorten(self, stream: Stream, length: int) -> None:
         """The stream's tokens from `length` on are no more."""
         stream.covered = min(stream.covered, length)
-        if stream.lease is None or stream.computed <= length:
+        stream.void(length)
+        lease = stream.lease
+        if lease is None:
             return
-        if stream.lease.inserted > length:  # part of what goes is in the tree: match anew
-            self.running.remove(stream)
-            stream.computed = length
-            self._let_go(stream)
-            self.wake(stream)
+        if lease.inserted > length:  # part of what goes is in the tree: match anew
+            stream.computed = min(stream.computed, length)
+            self.recompute(stream)
             return
-        self.cache.truncate(stream.lease, length)
-        stream.computed = length
+        self.cache.truncate(lease, length)  # branches begin at the end of the lease
+        stream.scheduled = min(stream.scheduled, length)
+        stream.computed = min(stream.computed, length)
 
-    def step_back(self, stream: Stream) -> None:
+    def recompute(self, stream: Stream) -> None:
+        """Lets go of the stream's KV, to match or compute it again from its first token."""
+        self.rest(stream)
+        self._wake(stream)
+
+    def publish(self, stream: Stream) -> None:
+        """What is computed of the stream is wanted by others: puts it into the tree."""
+        lease = stream.lease
+        if lease is not None and lease.inserted < stream.computed:
+            step = self.cache.completed_step
+            self.cache.insert(lease, stream.tokens, stream.computed, step)
+
+    def _wake(self, stream: Stream) -> None:
+        if stream.lease is None and not stream.queued:
+            stream.queued = True
+            insort(self.waiting, stream, key=lambda other: other.order)
+
+    def _step_back(self, stream: Stream) -> None:
         """All tokens are computed, and the logits after the last one are needed once more."""
         last = len(stream.tokens) - 1
         if stream.lease is not None and stream.lease.inserted > last:
-            self.rest(stream)
-            self.wake(stream)
+            self.recompute(stream)
         else:
-            stream.computed = last
-
-    def recompute(self, stream: Stream) -> None:
-        """Forgets the stream's KV, to compute it again from its first token."""
-        self.rest(stream)
-        self.wake(stream)
+            stream.computed = stream.scheduled = last
 
     def _let_go(self, stream: Stream) -> None:
         lease = stream.lease
         assert lease is not None
-        if lease.inserted < stream.computed:
-            self.cache.insert(lease, stream.tokens, stream.computed, self.cache.completed_step)
+        stream.void(-1)
+        self.publish(stream)
         self.cache.release(lease)
         stream.lease = None
-        stream.computed = 0
+        stream.computed = stream.scheduled = 0
 
     # A step --------------------------------------------------------------------------------------
 
-    def plan(self, step: int) -> Step:
-        """The rows of forward `step`. Streams that can never run are left for `stuck`."""
+    def plan(self, step: int, is_calm: bool) -> Step:
+        """The rows of forward `step`; `is_calm`: no forward is in flight. Streams that can never
+        run are left for `stuck`."""
         planned = Step(StepPlan(step, self._budget_tokens))
+        self._is_short = False
         if self._sole is not None and not self._sole.is_scheduled:
             self._sole = None
         if self._sole is None:
-            self._plan_running(planned)
-            self._plan_waiting(planned)
-        if self._sole is not None and not planned.rows:
+            ends: dict[Node, StreamRow] = {}
+            self._plan_running(planned, ends, is_calm)
+            self._plan_waiting(planned, ends, is_calm)
+        if self._sole is not None and is_calm and not planned.rows:
             self._plan_sole(self._sole, planned)
         return planned
 
-    def _plan_running(self, planned: Step) -> None:
+    def _plan_running(self, planned: Step, ends: dict[Node, StreamRow], is_calm: bool) -> None:
         decoding: list[Stream] = []
         chunks: list[Stream] = []
         for stream in self.running:
-            is_chunk = stream.target - stream.computed > 1 or stream.choice is not None
-            (chunks if is_chunk else decoding).append(stream)
+            count = self._num_due(stream, planned.plan.step)
+            if count == 1 and stream.choice is None:
+                decoding.append(stream)
+            elif count > 0:
+                chunks.append(stream)
         for stream in (*decoding, *chunks):
-            self._schedule(stream, planned)
+            self._schedule(stream, planned, ends, is_calm)
 
-    def _plan_waiting(self, planned: Step) -> None:
+    def _plan_waiting(self, planned: Step, ends: dict[Node, StreamRow], is_calm: bool) -> None:
         while self.waiting and self._sole is None and planned.plan.budget_tokens > 0:
-            if len(self.running) >= self._max_rows or not self._admit(self.waiting[0], planned):
+            if len(self.running) >= self._max_rows:
+                break
+            if not self._admit(self.waiting[0], planned, ends, is_calm):
                 break
 
     def _plan_sole(self, stream: Stream, planned: Step) -> None:
         if stream.lease is not None:
-            self._schedule(stream, planned)
+            self._schedule(stream, planned, {}, True)
             return
         for other in tuple(self.running):
             self._retract(other)
         self.cache.evict(self.cache.pool.total)
-        self._admit(stream, planned)
+        self._admit(stream, planned, {}, True)
 
     def stuck(self) -> Stream | None:
         """After a plan without rows: the stream that does not fit though it has all the memory."""
@@ -185,99 +198,166 @@ class Batcher:
             return sole
         return next(iter((*self.running, *self.waiting)), None)
 
-    def _admit(self, stream: Stream, planned: Step) -> bool:
+    def _num_due(self, stream: Stream, step: int) -> int:
+        """How many tokens the stream could compute in this step: known ones, or one that the step
+        before draws and what is sure to follow it."""
+        known = stream.target - stream.scheduled
+        if not stream.in_flight:
+            return known
+        if known > 0:
+            return 0 if stream.needs_prompt_logprobs else known
+        active = stream.generation
+        if active is None or stream.future(step) is None:
+            return 0
+        if active.index + 1 < active.budget:
+            return 1
+        num_constants = len(stream.constants)
+        fits = len(stream.tokens) + 1 + num_constants <= min(
+            self._max_context, self.capacity_tokens
+        )
+        return 1 + num_constants if num_constants and fits else 0
+
+    def _ids(self, stream: Stream, step: int, count: int) -> Sequence[int]:
+        """The first `count` of these; the one being drawn as the executor is told of it."""
+        known = stream.tokens[stream.scheduled : stream.scheduled + count]
+        if known:
+            return known
+        draw = stream.future(step)
+        assert draw is not None
+        return (-(draw + 1), *stream.constants[: count - 1])
+
+    def _admit(
+        self, stream: Stream, planned: Step, ends: dict[Node, StreamRow], is_calm: bool
+    ) -> bool:
         step = planned.plan.step
+        if self._ride(stream, planned, ends):
+            return True
         limit = 0 if stream.needs_prompt_logprobs else min(stream.target, len(stream.tokens) - 1)
-        lease = self.cache.open(stream.tokens, limit=limit, ready_by=step)
-        assert not isinstance(lease, Pending), "nothing is pending beyond the step being planned"
+        lease = self._open(stream, limit, step)
         if lease.cached_len >= stream.target:  # all it can do for now is in the cache already
             self.cache.release(lease)
             self.rest(stream)
             return True
-        room = self.cache.num_available - len(self.running)
-        needed = self.cache.pages_for(stream.target + 1) - len(lease.table) + 1
-        if self.running and needed > room:
+        if not self._has_room(stream, lease):
             self.cache.release(lease)
             return False
         copies = self.cache.extend(lease, max(stream.target, lease.length), step)
         if copies is None:
             self.cache.release(lease)
-            if not self.running:
+            self._is_short = not is_calm
+            if not self.running and is_calm:
                 self._sole = stream
             return False
         planned.plan.add_copies(copies)
+        self._enter(stream, lease)
+        self._schedule(stream, planned, ends, is_calm)
+        return True
+
+    def _ride(self, stream: Stream, planned: Step, ends: dict[Node, StreamRow]) -> bool:
+        """The step computes all of the stream's tokens for another one: reads the logits there.
+        So the children of a fork that begin by drawing compute the last token once."""
+        if not ends or stream.generation is None or stream.awaits_constraint:
+            return False
+        if stream.generation.budget <= 0 or stream.needs_prompt_logprobs:
+            return False
+        lease = self._open(stream, len(stream.tokens), planned.plan.step)
+        row = ends.get(lease.node)
+        is_whole = lease.cached_len == len(stream.tokens)
+        if row is None or not is_whole or not self._has_room(stream, lease):
+            self.cache.release(lease)
+            return False
+        self._enter(stream, lease)
+        logit = row.logit + row.num_logits - 1
+        self._add_row(planned, StreamRow(stream, row.step, row.end, row.end, logit, 1))
+        return True
+
+    def _open(self, stream: Stream, limit: int, step: int) -> Lease:
+        lease = self.cache.open(stream.tokens, stream.namespace, limit=limit, ready_by=step)
+        assert not isinstance(lease, Pending), "nothing is pending beyond the step being planned"
+        return lease
+
+    def _has_room(self, stream: Stream, lease: Lease) -> bool:
+        room = self.cache.num_available - len(self.running)
+        needed = self.cache.pages_for(stream.target + 1) - len(lease.table) + 1
+        return not self.running or needed <= room
+
+    def _enter(self, stream: Stream, lease: Lease) -> None:
         self.waiting.remove(stream)
         stream.queued = False
         self.running.append(stream)
         self._hold(stream, lease)
-        self._schedule(stream, planned)
-        return True
 
     def _hold(self, stream: Stream, lease: Lease) -> None:
         """Takes up a lease and counts what it saved: never what the stream itself computed
         before."""
         fresh = max(0, lease.cached_len - stream.covered)
-        same_step = min(fresh, self._pending_len(lease))
+        pending = self._pending_len(lease)
+        same_step = min(fresh, pending)
         stream.counts.same_step += same_step
         stream.counts.reused += fresh - same_step
         stream.lease = lease
-        stream.computed = lease.cached_len
-        stream.covered = max(stream.covered, stream.computed)
+        stream.computed = lease.cached_len - pending
+        stream.scheduled = lease.cached_len
+        stream.covered = max(stream.covered, stream.scheduled)
 
     def _pending_len(self, lease: Lease) -> int:
-        """Positions of the lease that the step being planned computes for another stream."""
+        """Positions of the lease that forwards not collected yet compute for another stream."""
         node, count = lease.node, 0
         while node.parent is not None:
             count += len(node.tokens) - node.ready_len(self.cache.completed_step)
             node = node.parent
         return count
 
-    def _schedule(self, stream: Stream, planned: Step) -> None:
+    def _schedule(
+        self, stream: Stream, planned: Step, ends: dict[Node, StreamRow], is_calm: bool
+    ) -> None:
         """Adds the stream's next rows to the step, as far as budget and pages go."""
         plan = planned.plan
         if plan.budget_tokens <= 0 or stream.lease is None:  # retracted for one before it
             return
-        if stream.target - stream.computed > 1:
-            self._match_again(stream, planned)
-        count = min(stream.target - stream.computed, plan.budget_tokens)
-        if not self._extend(stream, stream.computed + count, planned):
+        if stream.target - stream.scheduled > 1:
+            self._match_again(stream, plan.step)
+        due = self._num_due(stream, plan.step)
+        count = min(due, plan.budget_tokens)
+        begin, end = stream.scheduled, stream.scheduled + count
+        if not self._extend(stream, end, planned, is_calm):
             return
-        begin, end = stream.computed, stream.computed + count
         lease = stream.lease
         assert lease is not None
-        completes = end == len(stream.tokens)
+        completes = count == due and end >= len(stream.tokens)
         num_logits = count if stream.needs_prompt_logprobs else int(completes)
-        ids = stream.tokens[begin:end]
-        row = StreamRow(
-            stream,
-            begin,
-            count,
-            plan.add_row(ids, begin, lease.page_table(), num_logits),
-            num_logits,
-        )
-        if count > 1 or stream.choice is not None:
+        ids = self._ids(stream, plan.step, count)
+        logit = plan.add_row(ids, begin, lease.page_table(), num_logits)
+        row = StreamRow(stream, plan.step, begin, end, logit, num_logits)
+        if end <= len(stream.tokens) and (count > 1 or not stream.is_decoding):
             self.cache.insert(lease, stream.tokens, end, plan.step)
+            if completes and lease.inserted == end:
+                ends[lease.node] = row
         if completes and stream.choice is not None:
             self._add_choices(row, planned)
-        planned.rows.append(row)
-        if stream is self._sole and end == stream.target and not row.is_short_of_room:
+        self._add_row(planned, row)
+        if stream is self._sole and end == stream.target and not row.is_short:
             self._sole = None
 
-    def _match_again(self, stream: Stream, planned: Step) -> None:
+    def _add_row(self, planned: Step, row: StreamRow) -> None:
+        planned.rows.append(row)
+        row.stream.in_flight.append(row)
+        row.stream.scheduled = row.end
+        row.stream.covered = max(row.stream.covered, row.end)
+
+    def _match_again(self, stream: Stream, step: int) -> None:
         """Another stream may have computed, or be about to compute, what comes next here."""
         lease = stream.lease
         assert lease is not None
-        if stream.needs_prompt_logprobs or lease.inserted < stream.computed:
+        if stream.needs_prompt_logprobs or lease.inserted < stream.scheduled:
             return
         limit = min(stream.target, len(stream.tokens) - 1)
-        if self.cache.cached_prefix(stream.tokens, limit=limit) <= stream.computed:
-            return
-        self.cache.release(lease)
-        again = self.cache.open(stream.tokens, limit=limit, ready_by=planned.plan.step)
-        assert not isinstance(again, Pending)
-        self._hold(stream, again)
+        cached = self.cache.cached_prefix(stream.tokens, stream.namespace, limit)
+        if cached > stream.scheduled:
+            self.cache.release(lease)
+            self._hold(stream, self._open(stream, limit, step))
 
-    def _extend(self, stream: Stream, length: int, planned: Step) -> bool:
+    def _extend(self, stream: Stream, length: int, planned: Step, is_calm: bool) -> bool:
         """Pages for positions below `length`, retracting younger streams if need be; False if the
         stream cannot go on in this step (it may have been retracted itself)."""
         assert stream.lease is not None
@@ -286,6 +366,9 @@ class Batcher:
             if copies is not None:
                 planned.plan.add_copies(copies)
                 return True
+            if not is_calm:
+                self._is_short = True
+                return False
             victim = self._victim(planned)
             if victim is None:
                 if len(self.running) == 1 and stream is not self._sole:
@@ -306,8 +389,7 @@ class Batcher:
 
     def _retract(self, stream: Stream) -> None:
         self.retractions += 1
-        self.rest(stream)
-        self.wake(stream)
+        self.recompute(stream)
 
     # Choices -------------------------------------------------------------------------------------
 
@@ -322,9 +404,10 @@ class Batcher:
         row.branches = ChoiceBranches.reserve(self.cache, plan, choose, lease, len(stream.tokens))
         if row.branches is not None:
             row.branches.add_rows(plan, choose, row.logit)
-        elif stream is self._sole:
-            row.is_hopeless = True
-        elif len(self.running) == 1:
+            return
+        row.is_short = True
+        row.is_hopeless = stream is self._sole
+        if len(self.running) == 1:
             self._sole = stream
 
     def adopt(self, stream: Stream, branches: ChoiceBranches, winner: int, step: int) -> None:
@@ -333,7 +416,7 @@ class Batcher:
         assert stream.lease is not None
         length = branches.conditional.adopt(self.cache, stream.lease, winner, step)
         if length is not None:
-            stream.computed = length
+            stream.computed = stream.scheduled = length
             stream.covered = max(stream.covered, length)
         branches.free(self.cache, step)
 
@@ -351,6 +434,10 @@ class Batcher:
             assert stream.queued == any(s is stream for s in self.waiting)
             assert (stream.lease is not None) == any(s is stream for s in self.running)
             if stream.lease is not None:
-                assert stream.lease.inserted <= stream.computed <= len(stream.tokens)
-                assert stream.computed <= stream.lease.length
+                assert stream.computed <= stream.scheduled <= stream.lease.length
+                assert stream.lease.inserted <= stream.scheduled
+            else:
+                assert stream.computed == stream.scheduled == len(stream.in_flight) == 0
+            assert not any(row.is_void for row in stream.in_flight)
+            assert stream.computed <= len(stream.tokens)
         assert all(any(s is other for other in streams) for s in (*self.running, *self.waiting))

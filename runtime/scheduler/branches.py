@@ -102,6 +102,14 @@ class ChoiceBranches:
             return None
         return both
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that a forward computes for all of it."""
+        count = self.conditional.trie.num_tokens
+        if self.unconditional is not None and self.context is not None:
+            count += self.unconditional.trie.num_tokens + self.context.length
+        return count
+
     def add_rows(self, plan: StepPlan, choose: Choose, root: int) -> None:
         self.conditional.add_rows(plan, root)
         if self.unconditional is not None:

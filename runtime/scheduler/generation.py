@@ -55,10 +55,9 @@ class Generation:
         """Ordinal of the next token, the counter of its random number."""
         return len(self.ids)
 
-    @property
-    def banned_ids(self) -> tuple[int, ...]:
-        """Ids that may not come next: an end before min_tokens."""
-        return self.node.stop_ids if self.index < self.node.sampling.min_tokens else ()
+    def banned_at(self, index: int) -> tuple[int, ...]:
+        """Ids that may not be token `index`: an end before min_tokens."""
+        return self.node.stop_ids if index < self.node.sampling.min_tokens else ()
 
     def take(self, token_id: int, piece: bytes, logprob: RawLogprob | None) -> Outcome | None:
         """Adds a token that the matcher has accepted already; the outcome if that ends it."""

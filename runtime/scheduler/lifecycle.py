@@ -108,6 +108,7 @@ class Lifecycle:
     def _branch_off(self, child: Stream, parent: Stream, num_nodes: int) -> None:
         child.tokens = parent.tokens[: parent.ends[num_nodes]]
         child.ends.append(len(child.tokens))
+        child.namespace = parent.namespace
         self._advance(child)
 
     def _append(self, stream_id: int, nodes: tuple[StreamNode, ...]) -> None:
@@ -152,12 +153,7 @@ class Lifecycle:
                     self.end(stream, None, None)
         if stream.id not in self.streams:
             return
-        if stream.is_busy and stream.computed == len(stream.tokens):
-            self._batcher.step_back(stream)
-        if stream.target > stream.computed:
-            self._batcher.wake(stream)
-        else:
-            self._batcher.rest(stream)
+        self._batcher.settle(stream)
 
     def _has_room(self, stream: Stream, count: int) -> bool:
         """Whether that many tokens fit; if not, the stream fails."""
@@ -218,6 +214,7 @@ class Lifecycle:
         """Lets go the children that branch off before the next node."""
         ready = [(at, child) for at, child in stream.children if at <= stream.cursor]
         if ready:
+            self._batcher.publish(stream)
             stream.children = [(at, c) for at, c in stream.children if at > stream.cursor]
             for at, child in ready:
                 self._branch_off(child, stream, at)
@@ -329,7 +326,7 @@ class Lifecycle:
         """Cuts the output where a stop string says so and reports the node."""
         keep = active.start + outcome.kept
         kept = active.ids[: outcome.kept] + self._bytes.encode(outcome.tail)
-        if len(stream.tokens) > keep:
+        if max(len(stream.tokens), stream.scheduled) > keep:
             del stream.tokens[keep:]
             self._batcher.shorten(stream, keep)
         stream.tokens.extend(kept[outcome.kept :])

@@ -1,23 +1,26 @@
-"""The scheduler: receives requests, plans a step, runs it, hands out what came of it.
+"""The scheduler: receives requests, plans steps, launches and collects them, hands out what came.
 
-One thread calls it. Front and tests talk to it with the messages of protocol.stream alone.
+A step is planned and launched while the one before it runs; what that one drew is committed while
+its successor runs. One thread calls it. Front and tests talk to it with the messages of
+protocol.stream alone.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from furcate.protocol.stream import EngineHello, RawLogprob
-from furcate.runtime.engine.executor import Draw, Score
-from furcate.runtime.sample.batch import SampleRow
+from furcate.protocol.stream import EngineHello
 from furcate.runtime.sample.rng import uniform
 
-from .batcher import Batcher, Step, StreamRow
+from .batcher import Batcher
+from .draws import early_draws, late_draws
 from .lifecycle import Lifecycle
+from .scores import ask_scores, choice_logprobs, drawn_logprob, note_prompt_logprobs
 from .selection import decide
+from .step import Flights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
     from furcate.runtime.engine.executor import Executor, StepResult
     from furcate.runtime.sample.batch import Alternatives, Sampled
 
-    from .branches import Branches, ChoiceBranches
+    from .branches import ChoiceBranches
+    from .step import Step, StreamRow
     from .stream import Stream
 
 __all__ = ["Scheduler"]
@@ -47,7 +51,11 @@ class Scheduler:
         config: ScheduleConfig,
     ) -> None:
         self.batcher = Batcher(
-            executor.num_pages, executor.page_size, config.max_rows, config.budget_tokens
+            executor.num_pages,
+            executor.page_size,
+            executor.max_context,
+            config.max_rows,
+            config.budget_tokens,
         )
         self._events: list[EngineEvent] = []
         self.lifecycle = Lifecycle(
@@ -61,7 +69,9 @@ class Scheduler:
         self._executor = executor
         self._constraints = constraints
         self._ready = ready
-        self._config = config
+        self._checks = config.check_invariants
+        self._num_ahead = int(config.overlap and executor.is_asynchronous)
+        self._flights = Flights()
         self._step = 0
 
     def ready(self) -> EngineReady:
@@ -78,19 +88,19 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """False: a step would do nothing until a request or the constraint service's wake-up."""
-        return bool(self._events) or self.batcher.has_work or self.lifecycle.has_compiled
+        is_running = self.batcher.has_work or len(self._flights) > 0
+        return bool(self._events) or is_running or self.lifecycle.has_compiled
 
     def step(self) -> list[EngineEvent]:
-        """Runs one forward at most and returns the events since the last step."""
+        """Launches one forward at most, collects one at most, and returns the events since the last
+        step."""
         self.lifecycle.poll_constraints()
-        if self.batcher.has_work:
-            step = self.batcher.plan(self._step + 1)
-            if step.rows:
-                self._step += 1
-                self._run(step)
-            else:
-                self._refuse_stuck()
-        if self._config.check_invariants:
+        self._ask_late_draws()
+        num_ahead = self._num_ahead if self._launch() else 0
+        if len(self._flights) > num_ahead:
+            self._ask_late_draws()
+            self._collect()
+        if self._checks:
             self.check()
         events = self._events.copy()
         self._events.clear()
@@ -106,120 +116,130 @@ class Scheduler:
 
     # A step --------------------------------------------------------------------------------------
 
-    def _run(self, step: Step) -> None:
-        scores = list(_scores(step.rows))
+    def _launch(self) -> bool:
+        """Plans the next step and starts its forward; False if there is none to start now."""
+        is_calm = len(self._flights) == 0
+        if not self.batcher.has_work or (self.batcher.needs_calm and not is_calm):
+            return False
+        step = self.batcher.plan(self._step + 1, is_calm)
+        if not step.rows:
+            if is_calm:
+                self._refuse_stuck()
+            return False
+        self._step += 1
         try:
-            free, masked = _split(_drawing(step.rows))
-            draws = [self._draw(row) for row in free]
-            seq = self._executor.submit(step.plan.batch(), draws, scores)
-            self._executor.draw(seq, [self._draw(row) for row in masked])
-            result = self._executor.collect(seq)
+            step.seq = self._executor.submit(step.plan.batch(), early_draws(step), ask_scores(step))
         except Exception as error:  # whatever the device raises costs this step's streams alone
-            self._fail_step(step, error)
+            while len(self._flights):
+                self._collect()
+            self._fail([step], error)
+            return False
+        for row in step.rows:
+            row.stream.counts.computed += row.num_computed
+        self._flights.add(step)
+        return True
+
+    def _ask_late_draws(self) -> None:
+        """For the step launched last, whose predecessors are all committed."""
+        step = self._flights.last
+        if step is None or step.is_complete:
+            return
+        step.is_complete = True
+        draws = late_draws(step, self._executor.vocab_size)
+        if draws:
+            self._executor.draw(step.seq, draws)
+
+    def _collect(self) -> None:
+        step = self._flights.take()
+        try:
+            result = self._executor.collect(step.seq)
+        except Exception as error:
+            later = self._flights.take_all()
+            for each in later:  # they have read what this one did not write
+                with suppress(Exception):
+                    self._executor.collect(each.seq)
+            self._fail([step, *later], error)
             return
         self.batcher.retire(step.plan.step)
-        self._commit(step, [row.stream for row in (*free, *masked)], result)
-
-    def _draw(self, row: StreamRow) -> Draw:
-        """How to sample the token after the row's last. A mask is filled here: for rows that have
-        one this is called while the forward runs."""
-        return Draw(row.logit + row.num_logits - 1, self._sample_row(row.stream))
-
-    def _sample_row(self, stream: Stream) -> SampleRow:
-        active = stream.generation
-        assert active is not None
-        mask = None
-        if active.matcher is not None:
-            mask = np.zeros(-(-self._executor.vocab_size // 32), np.int32)
-            if active.queue:
-                mask.view(np.uint32)[active.queue[0] // 32] = 1 << (active.queue[0] % 32)
-            else:
-                active.matcher.fill_mask(mask)
-        sampling = active.node.sampling
-        return SampleRow(
-            sampling=sampling,
-            seed=active.node.seed,
-            index=active.index,
-            output_ids=active.ids,
-            context_ids=stream.tokens,
-            mask=mask,
-            banned_ids=active.banned_ids,
-            num_logprobs=sampling.logprobs,
-        )
-
-    def _commit(self, step: Step, drawing: Sequence[Stream], result: StepResult) -> None:
-        drawn = dict(zip((stream.id for stream in drawing), result.sampled, strict=True))
-        scores = iter(result.scores)
         for row in step.rows:
-            stream = row.stream
-            stream.computed = row.begin + row.count
-            stream.covered = max(stream.covered, stream.computed)
-            stream.counts.computed += row.count
-            if stream.needs_prompt_logprobs and not _note_prompt_logprobs(row, scores):
-                self._refuse_logits(stream)
+            if not row.is_void:
+                self._commit(row, result)
             elif row.branches is not None:
-                self._decide(row, row.branches, scores, step.plan.step)
-            elif stream.choice is not None:
-                self._retry_choice(row)
-            elif stream.id in drawn:
-                self._drawn(stream, drawn[stream.id])
-            elif stream.computed == len(stream.tokens) and not stream.awaits_constraint:
-                self.lifecycle.prefilled(stream)
-            elif stream.computed >= stream.target:
-                self.batcher.rest(stream)  # until its constraint is compiled
+                row.branches.free(self.batcher.cache, row.step)
+
+    def _commit(self, row: StreamRow, result: StepResult) -> None:
+        stream = row.stream
+        stream.in_flight.remove(row)
+        stream.computed = max(stream.computed, row.end)
+        active = stream.generation
+        scores = islice(result.scores, row.first_score, None)
+        if stream.needs_prompt_logprobs and not note_prompt_logprobs(row, scores):
+            self._refuse_logits(stream)
+        elif row.branches is not None:
+            self._decide(row, row.branches, scores)
+        elif row.is_hopeless:
+            self.lifecycle.end(stream, "capacity", self._too_small("the choices"))
+        elif row.is_short:
+            self.batcher.recompute(stream)
+        elif row.draw is not None and row.generation is active:
+            self._drawn(stream, result.sampled[row.draw])
+        elif active is not None and active.budget <= 0 and stream.computed == len(stream.tokens):
+            self.lifecycle.prefilled(stream)
+        self.batcher.settle(stream)
 
     def _drawn(self, stream: Stream, sampled: Sampled) -> None:
         if sampled.are_broken:
             self._refuse_logits(stream)
         else:
-            self.lifecycle.drawn(stream, sampled.token_id, _raw(sampled))
-
-    def _refuse_logits(self, stream: Stream) -> None:
-        reason = "the model's logits are not numbers; its weights or its kernels are at fault"
-        self.lifecycle.end(stream, "backend", reason)
-
-    def _retry_choice(self, row: StreamRow) -> None:
-        """A chunk before the choices, or there was no room for them in this step."""
-        if row.is_hopeless:
-            self.lifecycle.end(row.stream, "capacity", self._too_small("the choices"))
-        elif row.is_short_of_room:
-            self.batcher.recompute(row.stream)
+            self.lifecycle.drawn(stream, sampled.token_id, drawn_logprob(sampled))
 
     def _decide(
-        self, row: StreamRow, branches: ChoiceBranches, scores: Iterator[Alternatives], step: int
+        self, row: StreamRow, branches: ChoiceBranches, scores: Iterator[Alternatives]
     ) -> None:
         stream, node = row.stream, row.stream.choice
         assert node is not None
-        num_tokens = branches.conditional.trie.num_tokens
-        logprobs = _take_scores(branches.conditional, scores)
-        stream.counts.computed += num_tokens
+        logprobs = choice_logprobs(branches.conditional, scores)
         unconditional = None
         if branches.unconditional is not None:
-            unconditional = _take_scores(branches.unconditional, scores)
-            stream.counts.computed += num_tokens + len(node.unconditional)
+            unconditional = choice_logprobs(branches.unconditional, scores)
         if any(math.isnan(each) for line in (*logprobs, *(unconditional or ())) for each in line):
-            branches.free(self.batcher.cache, step)
+            branches.free(self.batcher.cache, row.step)
             self._refuse_logits(stream)
             return
         result = decide(
             node.method, logprobs, unconditional, node.temperature, uniform(node.seed, 0)
         )
         self.lifecycle.chosen(stream, result)
-        self.batcher.adopt(stream, branches, result.winner, step)
+        self.batcher.adopt(stream, branches, result.winner, row.step)
         self.lifecycle.chose(stream)
 
-    def _fail_step(self, step: Step, error: Exception) -> None:
-        """Costs the streams of the step, and those that rely on what it should have computed."""
-        lost = self.batcher.cache.drop_pending(step.plan.step)
-        for row in step.rows:
+    # What goes wrong -----------------------------------------------------------------------------
+
+    def _fail(self, steps: Sequence[Step], error: Exception) -> None:
+        """The forward of the first step has failed, which costs its streams. Those of later steps,
+        and those that rely on what either should have computed, begin anew."""
+        cache = self.batcher.cache
+        last = steps[-1].plan.step
+        lost = [lease for step in steps for lease in cache.drop_pending(step.plan.step, last)]
+        failed = [row.stream for row in steps[0].rows if not row.is_void]
+        if steps[0].seq:
+            for row in steps[0].rows:
+                row.stream.counts.computed -= row.num_computed
+        for row in (row for step in steps for row in step.rows):
             if row.branches is not None:
-                row.branches.free(self.batcher.cache, step.plan.step)
-        inside = {row.stream.id for row in step.rows}
+                row.branches.free(cache, last)
         for stream in tuple(self.batcher.running):
-            if stream.id in inside or stream.lease in lost:
+            if any(stream is each for each in failed):
                 self.batcher.abandon(stream)
                 self.lifecycle.end(stream, "backend", f"the forward pass failed: {error!r}")
-        self.batcher.retire(step.plan.step)
+            elif stream.in_flight or stream.lease in lost:
+                self.batcher.abandon(stream)
+                self.batcher.settle(stream)
+        self.batcher.retire(last)
+
+    def _refuse_logits(self, stream: Stream) -> None:
+        reason = "the model's logits are not numbers; its weights or its kernels are at fault"
+        self.lifecycle.end(stream, "backend", reason)
 
     def _refuse_stuck(self) -> None:
         stream = self.batcher.stuck()
@@ -232,81 +252,3 @@ class Scheduler:
             f"the KV cache of {cache.pool.total} pages of {cache.page_size} tokens has no room for "
             f"{what}; give it more with --kv-bytes"
         )
-
-
-def _drawing(rows: Sequence[StreamRow]) -> Iterator[StreamRow]:
-    """The rows whose stream's last known token is in the step and wants another after it."""
-    for row in rows:
-        stream = row.stream
-        active = stream.generation
-        if active is None or stream.awaits_constraint or active.budget <= 0:
-            continue
-        if row.begin + row.count == len(stream.tokens):
-            yield row
-
-
-def _split(rows: Iterator[StreamRow]) -> tuple[list[StreamRow], list[StreamRow]]:
-    """Those that may be drawn without the host, and those that wait for a mask."""
-    free: list[StreamRow] = []
-    masked: list[StreamRow] = []
-    for row in rows:
-        active = row.stream.generation
-        assert active is not None
-        (free if active.matcher is None else masked).append(row)
-    return free, masked
-
-
-def _scores(rows: Sequence[StreamRow]) -> Iterator[Score]:
-    """The log-probabilities that the rows need, in the order in which `_commit` takes them."""
-    for row in rows:
-        stream = row.stream
-        if stream.needs_prompt_logprobs:
-            for at in _prompt_places(row):
-                logit = row.logit + at - 1 - row.begin
-                yield Score(logit, stream.tokens[at], stream.prompt_top)
-        if row.branches is not None:
-            assert stream.choice is not None
-            for branches in (row.branches.conditional, row.branches.unconditional):
-                if branches is not None:
-                    yield from _choice_scores(branches, stream.choice.choices)
-
-
-def _prompt_places(row: StreamRow) -> range:
-    """Positions of the prompt whose log-probability the row's logits tell for the first time."""
-    active = row.stream.generation
-    assert active is not None
-    known = max(1, len(row.stream.prompt_logprobs))
-    return range(max(known, row.begin + 1), min(row.begin + row.count + 1, active.start))
-
-
-def _note_prompt_logprobs(row: StreamRow, scores: Iterator[Alternatives]) -> bool:
-    """False if one of them is not a number."""
-    stream = row.stream
-    places = _prompt_places(row)
-    if not stream.prompt_logprobs:
-        stream.prompt_logprobs.append(RawLogprob(None, stream.tokens[0]))
-    for at in places:
-        stream.prompt_logprobs.append(_raw_logprob(next(scores), stream.tokens[at]))
-    found = stream.prompt_logprobs[places.start :]
-    return not any(each.logprob is not None and math.isnan(each.logprob) for each in found)
-
-
-def _choice_scores(branches: Branches, choices: Sequence[tuple[int, ...]]) -> Iterator[Score]:
-    for ids, places in zip(choices, branches.trie.places, strict=True):
-        for token_id, place in zip(ids, places, strict=True):
-            first = branches.root if place.segment < 0 else branches.logits[place.segment]
-            yield Score(first + place.offset, token_id)
-
-
-def _take_scores(branches: Branches, scores: Iterator[Alternatives]) -> list[list[float]]:
-    return [[next(scores).logprob for _ in places] for places in branches.trie.places]
-
-
-def _raw(sampled: Sampled) -> RawLogprob | None:
-    if sampled.logprobs is None or sampled.token_id is None:
-        return None
-    return _raw_logprob(sampled.logprobs, sampled.token_id)
-
-
-def _raw_logprob(found: Alternatives, token_id: int) -> RawLogprob:
-    return RawLogprob(found.logprob, token_id, tuple((lp, alt) for alt, lp in found.top))

@@ -1,22 +1,25 @@
 """A stream of nodes: its tokens, its place in its nodes and in the cache.
 
-State only; the scheduler alone writes it. The lengths obey
-`lease.inserted <= computed <= len(tokens)`.
+State only; the scheduler alone writes it. The lengths obey `computed <= scheduled <= lease.length`,
+and `scheduled` is at most one token that is being drawn, and what follows it, beyond `tokens`.
 """
 
 from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from furcate.protocol.message import Usage
+from furcate.protocol.stream import Extend
 
 if TYPE_CHECKING:
     from furcate.protocol.stream import Choose, OpenStream, RawLogprob, StreamNode
     from furcate.runtime.cache.lease import Lease
 
     from .generation import Generation
+    from .step import StreamRow
 
 __all__ = ["Counts", "Stream"]
 
@@ -56,8 +59,11 @@ class Stream:
     id: int
     program: int
     order: tuple[int, int]  # priority (higher first, so negated), then arrival
+    namespace: str = ""  # it shares cached KV within it alone
     tokens: array[int] = field(default_factory=lambda: array("i"))
     computed: int = 0  # positions with valid KV under `lease`; 0 without one
+    scheduled: int = 0  # positions that forwards have been launched for
+    in_flight: list[StreamRow] = field(default_factory=list)  # its rows not collected yet, by step
     covered: int = 0  # most positions that ever had KV, for honest accounting of reuse
     lease: Lease | None = None  # while it runs
     queued: bool = False  # while it waits to run
@@ -73,7 +79,8 @@ class Stream:
 
     @classmethod
     def opened(cls, message: OpenStream, arrival: int) -> Stream:
-        return cls(message.stream, message.program, (-message.priority, arrival))
+        order = (-message.priority, arrival)
+        return cls(message.stream, message.program, order, message.namespace)
 
     @property
     def cursor(self) -> int:
@@ -95,6 +102,11 @@ class Stream:
         return self.generation is not None or self.choice is not None
 
     @property
+    def is_decoding(self) -> bool:
+        """The active generation has produced tokens already."""
+        return self.generation is not None and self.generation.index > 0
+
+    @property
     def awaits_constraint(self) -> bool:
         """The active generation has a constraint that is not compiled yet."""
         active = self.generation
@@ -108,6 +120,30 @@ class Stream:
         if self.generation is None:
             return 0
         return len(self.tokens) - 1 if self.awaits_constraint else len(self.tokens)
+
+    def future(self, step: int) -> int | None:
+        """The draw of the step before `step` that gives the token behind all known ones."""
+        row = self.in_flight[-1] if self.in_flight else None
+        if row is None or row.step != step - 1 or row.generation is not self.generation:
+            return None
+        return row.draw
+
+    def void(self, length: int) -> None:
+        """Rows in flight beyond `length` are nobody's."""
+        while self.in_flight and self.in_flight[-1].end > length:
+            row = self.in_flight.pop()
+            row.is_void = True
+            self.scheduled = row.begin
+
+    @property
+    def constants(self) -> array[int]:
+        """What the nodes right behind the active one append without a forward."""
+        ids: array[int] = array("i")
+        for node in islice(self.nodes, self.cursor + 1, None):
+            if not isinstance(node, Extend):
+                break
+            ids.extend(node.ids)
+        return ids
 
     @property
     def needs_prompt_logprobs(self) -> bool:

@@ -160,6 +160,7 @@ CONFIGS = st.tuples(
     st.sampled_from([0, 16, 4096]),  # tokens of memory more than the longest stream needs
     st.integers(1, 8),
     st.sampled_from([1, 5, 16, 512]),
+    st.booleans(),  # overlap
 )
 
 
@@ -186,12 +187,12 @@ class FailsAt(ContextModel):
 
 def check(
     plan: Plan,
-    config: tuple[int, int, int, int],
+    config: tuple[int, int, int, int, bool],
     data: st.DataObject,
     cancelled: frozenset[int] = frozenset(),
     failing: frozenset[int] = frozenset(),
 ) -> None:
-    page_size, spare, max_rows, budget = config
+    page_size, spare, max_rows, budget, overlap = config
     num_pages = -(-(plan.longest + spare) // page_size) + room_for_choices(page_size)
     model = FailsAt(failing)
     engine = StepEngine(
@@ -200,6 +201,7 @@ def check(
             page_size=page_size,
             num_pages=num_pages,
             config=ScheduleConfig(max_rows=max_rows, budget_tokens=budget, check_invariants=True),
+            overlap=overlap,
         )
     )
     for message in data.draw(messages(plan)):
@@ -214,7 +216,8 @@ def check(
     assert stats.leases == 0
     assert stats.private_pages == 0
     assert sorted(engine.ended) == list(range(len(plan.nodes)))
-    assert model.num_tokens == sum(end.usage.computed for end in engine.ended.values())
+    if not (overlap and failing):
+        assert model.num_tokens == sum(end.usage.computed for end in engine.ended.values())
     for stream in range(len(plan.nodes)):
         code = engine.ended[stream].code
         if code is None:
@@ -228,7 +231,7 @@ def check(
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(plans(), CONFIGS, st.data())
 def test_streams_together_say_what_they_say_alone(
-    plan: Plan, config: tuple[int, int, int, int], data: st.DataObject
+    plan: Plan, config: tuple[int, int, int, int, bool], data: st.DataObject
 ) -> None:
     check(plan, config, data)
 
@@ -236,7 +239,7 @@ def test_streams_together_say_what_they_say_alone(
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(plans(), CONFIGS, st.data())
 def test_a_cancellation_changes_nothing_for_the_others(
-    plan: Plan, config: tuple[int, int, int, int], data: st.DataObject
+    plan: Plan, config: tuple[int, int, int, int, bool], data: st.DataObject
 ) -> None:
     cancelled = data.draw(st.frozensets(st.integers(0, len(plan.nodes) - 1), min_size=1))
     check(plan, config, data, cancelled)
@@ -245,7 +248,7 @@ def test_a_cancellation_changes_nothing_for_the_others(
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(plans(), CONFIGS, st.data())
 def test_a_failing_forward_changes_nothing_for_those_who_were_not_in_it(
-    plan: Plan, config: tuple[int, int, int, int], data: st.DataObject
+    plan: Plan, config: tuple[int, int, int, int, bool], data: st.DataObject
 ) -> None:
     failing = data.draw(st.frozensets(st.integers(1, 12), min_size=1, max_size=4))
     check(plan, config, data, failing=failing)
@@ -255,7 +258,7 @@ def test_a_failing_forward_changes_nothing_for_those_who_were_not_in_it(
 @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(plans(), CONFIGS, st.data())
 def test_many_more_plans(
-    plan: Plan, config: tuple[int, int, int, int], data: st.DataObject
+    plan: Plan, config: tuple[int, int, int, int, bool], data: st.DataObject
 ) -> None:
     cancelled = data.draw(st.frozensets(st.integers(0, len(plan.nodes) - 1), max_size=1))
     failing = data.draw(st.frozensets(st.integers(1, 40), max_size=2))
