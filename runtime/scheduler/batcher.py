@@ -334,7 +334,7 @@ class Batcher:
             if completes and lease.inserted == end:
                 ends[lease.node] = row
         if completes and stream.choice is not None:
-            self._add_choices(row, planned)
+            self._add_choices(row, planned, is_calm)
         self._add_row(planned, row)
         if stream is self._sole and end == stream.target and not row.is_short:
             self._sole = None
@@ -393,7 +393,7 @@ class Batcher:
 
     # Choices -------------------------------------------------------------------------------------
 
-    def _add_choices(self, row: StreamRow, planned: Step) -> None:
+    def _add_choices(self, row: StreamRow, planned: Step, is_calm: bool) -> None:
         """Rows for the choices' trie, in the same forward as the last tokens before it. Where pages
         are short the stream waits: the row goes ahead as a plain chunk, and is tried again."""
         stream = row.stream
@@ -406,6 +406,7 @@ class Batcher:
             row.branches.add_rows(plan, choose, row.logit)
             return
         row.is_short = True
+        self._is_short = not is_calm
         row.is_hopeless = stream is self._sole
         if len(self.running) == 1:
             self._sole = stream
