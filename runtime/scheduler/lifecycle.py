@@ -251,6 +251,7 @@ class Lifecycle:
         active = stream.generation
         assert active is not None
         if token_id is None:
+            self._batcher.shorten(stream, len(stream.tokens))  # a row may have counted on it
             self._nothing_allowed(stream, active)
             return
         if active.matcher is not None and not active.matcher.accept(token_id):
@@ -290,6 +291,8 @@ class Lifecycle:
         outcome = active.take(token_id, self._table_bytes(token_id), logprob)
         if len(active.ids) > len(stream.tokens) - active.start:
             stream.tokens.append(token_id)
+        else:  # an end, which is no part of the text; a row may have counted on it
+            self._batcher.shorten(stream, len(stream.tokens))
         if outcome is not None:
             self._finish(stream, active, outcome)
         return outcome is not None
@@ -326,7 +329,7 @@ class Lifecycle:
         """Cuts the output where a stop string says so and reports the node."""
         keep = active.start + outcome.kept
         kept = active.ids[: outcome.kept] + self._bytes.encode(outcome.tail)
-        if max(len(stream.tokens), stream.scheduled) > keep:
+        if len(stream.tokens) > keep:
             del stream.tokens[keep:]
             self._batcher.shorten(stream, keep)
         stream.tokens.extend(kept[outcome.kept :])

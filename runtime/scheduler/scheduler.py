@@ -140,8 +140,8 @@ class Scheduler:
         return True
 
     def _ask_late_draws(self) -> None:
-        """For the step launched last, whose predecessors are all committed."""
-        step = self._flights.last
+        """For the step in flight, once its predecessors are all committed."""
+        step = self._flights.only
         if step is None or step.is_complete:
             return
         step.is_complete = True

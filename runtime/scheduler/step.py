@@ -71,8 +71,9 @@ class Flights:
         return len(self._steps)
 
     @property
-    def last(self) -> Step | None:
-        return self._steps[-1] if self._steps else None
+    def only(self) -> Step | None:
+        """The step in flight, where there is exactly one."""
+        return self._steps[0] if len(self._steps) == 1 else None
 
     def add(self, step: Step) -> None:
         self._steps.append(step)

@@ -72,6 +72,7 @@ def engine(
     jump_forward: bool = True,
     check_invariants: bool = True,
     constraints: CompileService | None = None,
+    overlap: bool = False,
 ) -> StepEngine:
     config = ScheduleConfig(
         max_rows=max_rows,
@@ -87,6 +88,7 @@ def engine(
             page_size=page_size,
             config=config,
             constraints=constraints,
+            overlap=overlap,
         )
     )
 
