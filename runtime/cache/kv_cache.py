@@ -110,6 +110,7 @@ class KVCache:
         """
         self._require_live(lease, "extend")
         if new_length <= lease.length:
+            lease.last_step = max(lease.last_step, step)
             return NO_COPIES
         num_new = self.pages_for(new_length) - len(lease.table)
         if num_new == 0 and lease.writes_tail:

@@ -474,6 +474,20 @@ def test_pages_provided_ahead_wait_for_the_step_that_computes_them() -> None:
     assert (cache.stats().free_pages, cache.stats().fenced_pages) == (0, 2)
 
 
+def test_a_step_that_needs_no_new_page_is_waited_for_too() -> None:
+    cache = KVCache(2, 4)
+    lease = opened(cache, TEXT[:8])
+    assert cache.extend(lease, 8, 1) == ()
+    assert cache.extend(lease, 6, 2) == ()
+    assert lease.last_step == 2
+    cache.release(lease)
+    cache.retire(1)
+    assert (cache.stats().free_pages, cache.stats().fenced_pages) == (0, 2)
+    cache.retire(2)
+    assert cache.stats().free_pages == 2
+    cache.check()
+
+
 def test_pages_of_a_failed_forward_wait_for_those_launched_after_it() -> None:
     cache = KVCache(2, 4)
     lease = opened(cache, TEXT[:8])
