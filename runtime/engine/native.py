@@ -32,7 +32,7 @@ NO_SCORES = ScoreResults(
 class NativeExecutor:
     """Implements Executor over a NativeModel. Up to three forwards may be in flight."""
 
-    is_asynchronous = True
+    is_asynchronous = False  # until late draws feed the next forward
 
     def __init__(self, model: NativeModel, num_pages: int, page_size: int) -> None:
         self.model = model
