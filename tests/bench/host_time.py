@@ -45,12 +45,12 @@ __all__ = ["StageClock", "profile"]
 
 STAGES = (
     (Scheduler, "step", "other"),
-    (Scheduler, "_run", "run"),
+    (Scheduler, "_launch", "launch"),
+    (Scheduler, "_ask_late_draws", "late draws"),
+    (Scheduler, "_collect", "results"),
     (Lifecycle, "poll_constraints", "poll constraints"),
     (Batcher, "plan", "plan"),
     (StepPlan, "batch", "batch arrays"),
-    (Scheduler, "_draws", "draw packing"),
-    (Scheduler, "_draw", "draw packing"),
     (Scheduler, "_commit", "commit"),
     (Batcher, "retire", "retire"),
     (Scheduler, "check", "check"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
-from tests.bench import ceilings, contest, host_time, plot, run
+from tests.bench import ceilings, contest, exposed, host_time, plot, run
 from tests.bench.ceilings import Rates, Shape
 from tests.bench.contest import Contestant, Failed, Standing
 from tests.bench.engines import ProgramEngine, TokenEngine
@@ -20,6 +20,7 @@ from tests.bench.programs import PROGRAM_WORKLOADS
 from tests.bench.scripts import script
 from tests.bench.tape import Work
 from tests.bench.unique import count_contexts, count_unique
+from tests.bench.workloads import TokenRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,6 +201,19 @@ def test_host_time_is_told_by_stage() -> None:
     assert isinstance(stages, dict)
     assert {"plan", "commit", "executor.submit", "other"} <= set(stages)
     assert 0 < float(str(figures["host"])) < float(str(figures["step"]))
+
+
+@pytest.mark.slow
+def test_exposed_host_time_is_told_with_overlap_and_without() -> None:
+    with TokenEngine(MODEL, kv_bytes=2**20, threads=1) as engine:
+        figures = exposed.measure(engine, 2, rounds=1)
+        outputs = engine.run([TokenRequest((65, 66), 3)])
+    for name in ("no overlap", "overlap"):
+        found = figures[name]
+        assert isinstance(found, dict)
+        assert float(found["exposed"]) < 1
+        assert float(found["tokens_per_s"]) > 0
+    assert len(outputs[0]) == 3  # the engine is as it was
 
 
 def test_a_plot_has_a_bar_for_each_engine_and_workload(tmp_path: Path) -> None:
