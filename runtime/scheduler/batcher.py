@@ -118,11 +118,15 @@ class Batcher:
         self._wake(stream)
 
     def publish(self, stream: Stream) -> None:
-        """What is computed of the stream is wanted by others: puts it into the tree."""
+        """Others want what is computed of the stream, or is about to be: puts it into the tree."""
         lease = stream.lease
-        if lease is not None and lease.inserted < stream.computed:
-            step = self.cache.completed_step
-            self.cache.insert(lease, stream.tokens, stream.computed, step)
+        if lease is None:
+            return
+        steps = [(stream.computed, self.cache.completed_step)]
+        steps += [(row.end, row.step) for row in stream.in_flight]
+        for length, step in steps:
+            if lease.inserted < length <= len(stream.tokens):
+                self.cache.insert(lease, stream.tokens, length, step)
 
     def _wake(self, stream: Stream) -> None:
         if stream.lease is None and not stream.queued:

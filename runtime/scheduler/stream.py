@@ -12,10 +12,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from furcate.protocol.message import Usage
-from furcate.protocol.stream import Extend
+from furcate.protocol.stream import Choose, Extend
 
 if TYPE_CHECKING:
-    from furcate.protocol.stream import Choose, OpenStream, RawLogprob, StreamNode
+    from furcate.protocol.stream import OpenStream, RawLogprob, StreamNode
     from furcate.runtime.cache.lease import Lease
 
     from .generation import Generation
@@ -137,11 +137,12 @@ class Stream:
 
     @property
     def constants(self) -> array[int]:
-        """What the nodes right behind the active one append without a forward."""
+        """What the nodes right behind the active one append without a forward; without the last
+        token before a choice, which is computed together with the choices."""
         ids: array[int] = array("i")
         for node in islice(self.nodes, self.cursor + 1, None):
             if not isinstance(node, Extend):
-                break
+                return ids[:-1] if isinstance(node, Choose) else ids
             ids.extend(node.ids)
         return ids
 
