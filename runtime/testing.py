@@ -89,6 +89,9 @@ class LateExecutor:
         batch, draws, scores = self._steps.pop(seq)
         return self._inner.collect(self._inner.submit(batch, draws, scores))
 
+    def read_page(self, page: int) -> bytes:
+        return self._inner.read_page(page)
+
     def close(self) -> None:
         self._inner.close()
 
@@ -146,6 +149,9 @@ class _PagedModel:
 
     def allocate(self, num_pages: int, page_size: int) -> None:
         self._kv = _PagedTokens(num_pages, page_size)
+
+    def read_page(self, page: int) -> bytes:
+        return bytes(self._kv.ids[page].tobytes() + self._kv.positions[page].tobytes())
 
     def forward(self, batch: ForwardBatch) -> torch.Tensor:
         self.num_forwards += 1

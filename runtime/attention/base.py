@@ -53,6 +53,10 @@ class AttentionBackend(Protocol, Generic[Plan]):
         """Makes the pages, zeroed; called once, before the first plan."""
         ...
 
+    def read_page(self, page: int) -> bytes:
+        """What every layer has in a page: keys and values of all its slots, as they are stored."""
+        ...
+
     def plan(self, rows: PagedRows, copies: tuple[tuple[int, int, int], ...]) -> Plan:
         """Index work of one forward, for all layers. A copy is (source, target, num_tokens)."""
         ...

@@ -60,23 +60,26 @@ class NativePages:
         sizes = (ctypes.c_int64 * 2)()
         library.lib.fc_kv_page_bytes(ctypes.byref(self.shape), sizes)
         self._memory: list[np.ndarray] = []
+        self._parts: list[tuple[int, int]] = []  # address and bytes a page of each
         self.layers = (KVPages * spec.num_layers)(
-            *(
-                self._layer(num_pages * sizes[0], num_pages * sizes[1])
-                for _ in range(spec.num_layers)
-            )
+            *(self._layer(num_pages, sizes[0], sizes[1]) for _ in range(spec.num_layers))
         )
 
-    def _layer(self, num_bytes: int, scale_bytes: int) -> KVPages:
+    def read_page(self, page: int) -> bytes:
+        return b"".join(ctypes.string_at(at + page * size, size) for at, size in self._parts)
+
+    def _layer(self, num_pages: int, page_bytes: int, scale_bytes: int) -> KVPages:
         return KVPages(
-            self._zeros(num_bytes),
-            self._zeros(num_bytes),
-            self._zeros(scale_bytes) if scale_bytes else None,
-            self._zeros(scale_bytes) if scale_bytes else None,
+            self._zeros(num_pages, page_bytes),
+            self._zeros(num_pages, page_bytes),
+            self._zeros(num_pages, scale_bytes) if scale_bytes else None,
+            self._zeros(num_pages, scale_bytes) if scale_bytes else None,
         )
 
-    def _zeros(self, num_bytes: int) -> int:
-        """The address, a multiple of 64, of so many zeros."""
-        memory = np.zeros(num_bytes + 64, np.uint8)
+    def _zeros(self, num_pages: int, page_bytes: int) -> int:
+        """The address, a multiple of 64, of so many pages of zeros."""
+        memory = np.zeros(num_pages * page_bytes + 64, np.uint8)
         self._memory.append(memory)
-        return -(-memory.ctypes.data // 64) * 64
+        address = -(-memory.ctypes.data // 64) * 64
+        self._parts.append((address, page_bytes))
+        return address

@@ -51,6 +51,10 @@ class PagedAttention:
             self._key_pages.append(_zeros(size, spec.dtype))
             self._value_pages.append(_zeros(size, spec.dtype))
 
+    def read_page(self, page: int) -> bytes:
+        parts = (pages[page] for pages in (*self._key_pages, *self._value_pages))
+        return b"".join(part.view(torch.uint8).numpy().tobytes() for part in parts)
+
     def plan(self, rows: PagedRows, copies: tuple[tuple[int, int, int], ...]) -> PagedPlan:
         assert self._shape is not None, "allocate() comes before the first forward"
         return PagedPlan(

@@ -72,6 +72,10 @@ class Model(Protocol):
         """Makes the KV pages; called once, before the first forward."""
         ...
 
+    def read_page(self, page: int) -> bytes:
+        """What every layer has in a page. Same ids at the same positions, same bytes."""
+        ...
+
     def forward(self, batch: ForwardBatch) -> torch.Tensor:
         """Logits, float32 [L, vocab_size], of the tokens that `logit_indices` names. The result of
         a row depends on that row's own tokens alone, bit for bit: never on who else is in the

@@ -95,6 +95,10 @@ class Executor(Protocol):
         for earlier ones afterwards. An exception of the forward is raised here or in `submit`."""
         ...
 
+    def read_page(self, page: int) -> bytes:
+        """What a KV page holds; for checks, with no forward in flight."""
+        ...
+
     def close(self) -> None:
         """Ends what the executor has started; no call comes afterwards. Idempotent."""
         ...
@@ -160,6 +164,9 @@ class ModelExecutor:
         result = StepResult(self._sampled(step), scored)
         step.logits = None
         return result
+
+    def read_page(self, page: int) -> bytes:
+        return self.model.read_page(page)
 
     def close(self) -> None:
         self._steps.clear()

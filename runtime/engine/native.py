@@ -80,5 +80,8 @@ class NativeExecutor:
             sampled = [*sampled, *self._sampler.unpack(late, *results)[0]]
         return StepResult(sampled, scores)
 
+    def read_page(self, page: int) -> bytes:
+        return self.model.read_page(page)
+
     def close(self) -> None:
         self.model.close()

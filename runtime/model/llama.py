@@ -145,6 +145,9 @@ class LlamaModel:
         self._attention.allocate(num_pages, page_size)
 
     @torch.inference_mode()
+    def read_page(self, page: int) -> bytes:
+        return self._attention.read_page(page)
+
     def forward(self, batch: TokenBatch) -> Tensor:
         weights = self._weights
         copies = tuple((copy.source, copy.target, copy.num_tokens) for copy in batch.copies)

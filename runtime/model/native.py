@@ -74,6 +74,10 @@ class NativeModel:
         self._define(builder)
         self._executor = builder.build()
 
+    def read_page(self, page: int) -> bytes:
+        assert self._pages is not None, "allocate() comes before the first forward"
+        return self._pages.read_page(page)
+
     def forward(self, batch: TokenBatch) -> torch.Tensor:
         """Submits a step and waits for it: for those who have no use for an executor."""
         seq = self.executor.submit(batch)

@@ -92,6 +92,9 @@ class Recorder:
     def collect(self, seq: int) -> StepResult:
         return self.inner.collect(seq)
 
+    def read_page(self, page: int) -> bytes:
+        return self.inner.read_page(page)
+
     def close(self) -> None:
         self.inner.close()
 

@@ -27,6 +27,7 @@ from furcate.protocol.stream import (
     StreamNode,
 )
 from furcate.runtime.config import ScheduleConfig
+from furcate.runtime.scheduler.canary import check_kv
 from furcate.runtime.testing import ContextModel, StepEngine, make_scheduler
 
 if TYPE_CHECKING:
@@ -212,6 +213,10 @@ def check(
         engine.send(CancelStream(stream))
         engine.step()
     engine.run()
+    computed = model.num_tokens
+    if not failing:
+        check_kv(engine.scheduler.batcher.cache, engine.scheduler._executor)
+    model.num_tokens = computed
     stats = engine.scheduler.batcher.cache.stats()
     assert stats.leases == 0
     assert stats.private_pages == 0
