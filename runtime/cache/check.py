@@ -27,11 +27,13 @@ def check_cache(cache: KVCache) -> None:
     for node in nodes:
         _check_node(node, cache.page_size)
     _check_locks(cache, nodes)
+    _check_expectations(nodes)
     _check_order(cache, nodes)
     _check_sizes(cache, nodes)
     for lease in cache.leases.values():
         _check_lease(cache, lease)
     _check_pages(cache, nodes)
+    _check_census(cache)
 
 
 def _check_node(node: Node, page_size: int) -> None:
@@ -66,19 +68,36 @@ def _check_locks(cache: KVCache, nodes: list[Node]) -> None:
         )
 
 
-def _check_order(cache: KVCache, nodes: list[Node]) -> None:
-    """The eviction order has exactly the unlocked nodes, each before its parent."""
-    order = cache.tree.unlocked()
-    place = {id(node): position for position, node in enumerate(order)}
-    expected = {id(node) for node in nodes if node.locks == 0 and node.parent is not None}
-    _require(place.keys() == expected, "the eviction order is not the set of unlocked nodes")
-    for node in order:
+def _check_expectations(nodes: list[Node]) -> None:
+    """Expectations know their node, and nobody is dead who has been found by others."""
+    for node in nodes:
+        _require(not (node.is_dead and node.is_shared), f"{node!r} is shared, and called dead")
         parent = node.parent
-        if parent is not None and id(parent) in place:
-            _require(
-                place[id(node)] < place[id(parent)],
-                f"{node!r} would be evicted after its parent {parent!r}",
-            )
+        shares = parent is None or parent.parent is None or parent.is_shared
+        _require(shares or not node.is_shared, f"{node!r} is shared and its parent is not")
+        if node.expected is None:
+            continue
+        _require(node.parent is not None, f"{node!r} is a root, of which nobody expects anything")
+        _require(node.expected.node is node, f"{node!r} has the expectations of another node")
+        _require(len(node.expected) > 0, f"{node!r} keeps an empty set of expectations")
+        for expectation in node.expected:
+            _require(expectation.place is node.expected, f"{expectation!r} is not at {node!r}")
+
+
+def _check_order(cache: KVCache, nodes: list[Node]) -> None:
+    unlocked = [node for node in nodes if node.locks == 0 and node.parent is not None]
+    cache.tree.order.check(unlocked)
+
+
+def _check_census(cache: KVCache) -> None:
+    """Pages by class add up to the unlocked ones, tokens to those of the tree."""
+    census, stats = cache.census(), cache.stats()
+    pages = sum(held.pages for held in census.unlocked.values())
+    tokens = sum(held.tokens for held in census.unlocked.values()) + census.locked_tokens
+    _require(
+        (pages, tokens) == (stats.tree_unlocked_pages, stats.tree_tokens),
+        f"{census!r} does not add up to {stats!r}",
+    )
 
 
 def _check_sizes(cache: KVCache, nodes: list[Node]) -> None:

@@ -16,7 +16,10 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
+from .census import Census
 from .check import check_cache
+from .eviction import order_named
+from .expectation import Expectation, NextUse
 from .invariant import InvariantError
 from .lease import Lease, LeaseState, Pending
 from .node import common_prefix, path_pages
@@ -29,6 +32,7 @@ from .tail import NO_COPIES, TailPages
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .eviction import Eviction
     from .lease import Copy
 
 __all__ = ["KVCache"]
@@ -42,12 +46,14 @@ class KVCache:
     pool: release the stream, evict everything, open it again.
     """
 
-    def __init__(self, num_pages: int, page_size: int = 16) -> None:
+    def __init__(
+        self, num_pages: int, page_size: int = 16, eviction: Eviction = "next-use"
+    ) -> None:
         if page_size < 1:
             raise InvariantError(f"a page holds at least one token, got page_size={page_size!r}")
         self.page_size = page_size
         self.pool = PagePool(num_pages)
-        self.tree = RadixTree(self.pool, page_size)
+        self.tree = RadixTree(self.pool, page_size, order_named(eviction))
         self.leases: dict[int, Lease] = {}  # all that are not released, oldest first
         self._tails = TailPages(self.pool, self.tree, page_size)
         self._counters = Counters()
@@ -79,12 +85,14 @@ class KVCache:
         namespace: str = "",
         limit: int | None = None,
         ready_by: int | None = None,
+        owner: int | None = None,
     ) -> Lease | Pending:
         """Lock the longest cached prefix of `tokens[:limit]`, or say which step to wait for.
 
         `limit` defaults to all but the last token, so that one is left to compute. Nodes whose step
         is at most `ready_by` count as computed (default: the completed step; a scheduler that only
-        launches in order may name the last forward launched).
+        launches in order may name the last forward launched). What an owner, say a program, has
+        inserted and another one found does not die with it; None is an owner of this lease alone.
         """
         ids = as_ids(tokens)
         limit = clamp(limit, len(ids))
@@ -94,13 +102,15 @@ class KVCache:
             self._counters.waits += 1
             return Pending(match.pending_step, match.length)
         node = self.tree.root(namespace) if match is None else self.tree.locate(match)
-        self.tree.lock(node)
+        lease_id = self._take_id()
+        owner = -lease_id if owner is None else owner
+        self._counters.foreign_hit_tokens += self.tree.lock(node, owner)
         self._counters.opens += 1
         self._counters.opened_tokens += len(ids)
         self._counters.hit_tokens += node.end
         num_pages = self.pages_for(node.end)
         table = PageTable(path_pages(node, 0, num_pages, self.page_size))
-        return self._register(Lease(self._take_id(), node, table, node.end, node.end, num_pages))
+        return self._register(Lease(lease_id, node, table, node.end, node.end, num_pages, owner))
 
     def extend(self, lease: Lease, new_length: int, step: int) -> Sequence[Copy] | None:
         """Provide pages for all positions below `new_length`, to be written from `step` on.
@@ -161,7 +171,7 @@ class KVCache:
         if has_room:
             added = fresh[len(fresh) - (upto - first) :]
             pages = lease.table.ids(first // self.page_size, self.pages_for(upto))
-            lease.node = self.tree.append(lease.node, added, pages, ready_step)
+            lease.node = self.tree.append(lease.node, added, pages, ready_step, lease.owner)
             self._counters.inserted_tokens += len(added)
         self._settle_pages(lease, max(ready_step, self._fence(lease, fence_step)))
         return lease.inserted
@@ -192,7 +202,7 @@ class KVCache:
         is a lease like any other: it may be branched, inserted, adopted, and is to be released.
         """
         self._require_live(lease, "branch from")
-        self.tree.lock(lease.node)
+        self.tree.relock(lease.node)
         for page in lease.table.ids(lease.held_from, len(lease.table)):
             self.pool.hold(page)
         return self._register(
@@ -203,6 +213,7 @@ class KVCache:
                 lease.length,
                 lease.length,
                 lease.held_from,
+                lease.owner,
                 last_step=lease.last_step,
             )
         )
@@ -221,12 +232,16 @@ class KVCache:
         lease.table, branch.table = branch.table, lease.table
         lease.length, branch.length = branch.length, lease.length
         lease.held_from, branch.held_from = branch.held_from, lease.held_from
+        lease.owner, branch.owner = branch.owner, lease.owner
         lease.writes_tail, branch.writes_tail = branch.writes_tail, lease.writes_tail
         lease.last_step = max(lease.last_step, branch.last_step)
         self.release(branch, fence)
 
-    def release(self, lease: Lease, fence_step: int | None = None) -> None:
-        """Give everything back; what is in the tree stays there, unlocked. Idempotent."""
+    def release(self, lease: Lease, fence_step: int | None = None, dead: bool = False) -> None:
+        """Give everything back; what is in the tree stays there, unlocked. Idempotent.
+
+        `dead`: nobody comes back to what no other owner has found; it is the first to go.
+        """
         if lease.state is LeaseState.RELEASED:
             return
         fence = self._fence(lease, fence_step)
@@ -234,10 +249,32 @@ class KVCache:
         del self.leases[lease.id]
         for page in lease.table.ids(lease.held_from, len(lease.table)):
             self.pool.drop(page, fence)
-        self.tree.unlock(lease.node, fence)
+        self.tree.unlock(lease.node, fence, dead)
+
+    def expect(self, lease: Lease, use: NextUse, at: float | None = None) -> Expectation:
+        """Say when the lease's positions in the tree are used next, before it is released.
+
+        `at` is a time or a distance, smaller is sooner; it is compared with others of the same
+        `use`. Until it is revised or forgotten, an expectation holds: also when its time is over.
+        """
+        self._require_live(lease, "expect a use of")
+        expectation = Expectation(_a_use(use), at)
+        self.tree.expect(lease.node, expectation)
+        return expectation
+
+    def revise(self, expectation: Expectation, use: NextUse, at: float | None = None) -> None:
+        """Replace what an expectation says. It stays where it is, in the tree as it is now."""
+        self.tree.revise(expectation, _a_use(use), at)
+
+    def forget(self, expectation: Expectation, dead: bool = False) -> None:
+        """Withdraw an expectation, as when its stream opens a lease again. Idempotent.
+
+        `dead`: as for `release`, where the stream ends without another lease.
+        """
+        self.tree.forget(expectation, dead)
 
     def evict(self, num_pages: int) -> int:
-        """Evict unlocked leaves, least recently used first; returns the number of pages gained."""
+        """Evict unlocked leaves, the least useful first; returns the number of pages gained."""
         return self.tree.evict(num_pages)
 
     def retire(self, completed_step: int) -> None:
@@ -271,6 +308,10 @@ class KVCache:
         """Where the pages are, and what the cache has done so far."""
         return CacheStats.collect(self.pool, self.tree, len(self.leases), self._counters)
 
+    def census(self) -> Census:
+        """The unlocked pages and tokens by class. Takes time in proportion to the tree."""
+        return Census.take(self.pool, self.tree)
+
     def check(self) -> None:
         """Verify every invariant by recounting everything; raise `InvariantError` if one fails."""
         check_cache(self)
@@ -292,7 +333,7 @@ class KVCache:
                 return False
             if shared < len(child.tokens):
                 child = self.tree.split(child, shared)
-            self.tree.lock_only(child)
+            self.tree.lock_only(child, lease.owner)
             lease.node = child
             self._counters.duplicate_tokens += shared
         return False
@@ -333,6 +374,12 @@ class KVCache:
     def _require_live(self, lease: Lease, verb: str) -> None:
         if lease.state is not LeaseState.LIVE:
             raise InvariantError(f"cannot {verb} {lease!r}: it is {lease.state.value}")
+
+
+def _a_use(use: NextUse) -> NextUse:
+    if use is NextUse.DEAD:
+        raise InvariantError("what is dead is expected by nobody: say so to release or forget")
+    return use
 
 
 def as_ids(tokens: Sequence[int]) -> array[int]:

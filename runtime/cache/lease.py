@@ -62,6 +62,7 @@ class Lease:
     cached_len: int  # positions found in the tree when it was opened
     length: int  # positions that have a page
     held_from: int
+    owner: int  # whose tokens these are
     writes_tail: bool = False  # the last page is known to be written by no one else
     last_step: int = 0  # latest step that uses the pages, as far as `extend` was told
     state: LeaseState = LeaseState.LIVE

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterator
 
+    from .expectation import Expectations
+
 __all__ = ["Node", "Root", "common_prefix", "count_references", "path", "path_pages"]
 
 
@@ -25,6 +27,9 @@ class Node:
 
     The first `settled` tokens were computed before the node last grew; the rest is computed by the
     forward `ready_step`.
+
+    All tokens of a node have one `owner`, whoever inserted them. It `is_shared` once somebody else
+    has found them.
     """
 
     tokens: array[int]
@@ -36,6 +41,12 @@ class Node:
     busy_until: int = 0  # latest step known to read or write the pages
     locks: int = 0  # leases at or below this node
     removed: bool = False
+    owner: int = 0
+    is_shared: bool = False
+    is_dead: bool = False  # its last user has said so, and it is not shared
+    expected: Expectations | None = None  # of uses of the tokens up to its end, never empty
+    last_use: int = 0  # when it lost its last lock, and
+    floor: float = 0.0  # how far eviction had got then: by the eviction order
     children: dict[int, Node] = field(default_factory=dict)  # by first token
 
     @property

@@ -68,7 +68,7 @@ class PagePool:
     def hold(self, page: int) -> None:
         """Add a lease's reference to a page that is in use."""
         self._require_used(page, "hold")
-        if self._is_evictable(page):
+        if self.is_evictable(page):
             self.num_evictable -= 1
         self._lease_refs[page] += 1
 
@@ -78,7 +78,7 @@ class PagePool:
             raise InvariantError(f"page {page!r} is dropped but no lease holds it")
         self._lease_refs[page] -= 1
         self._raise_fence(page, fence)
-        if self._is_evictable(page):
+        if self.is_evictable(page):
             self.num_evictable += 1
         elif self._tree_refs[page] == 0 and self._lease_refs[page] == 0:
             self._free_page(page)
@@ -94,7 +94,7 @@ class PagePool:
         """Remove an unlocked node's reference; the node was used in steps up to `fence`."""
         if self._tree_refs[page] <= self._pins[page]:
             raise InvariantError(f"page {page!r} is detached but no unlocked node refers to it")
-        was_evictable = self._is_evictable(page)
+        was_evictable = self.is_evictable(page)
         self._tree_refs[page] -= 1
         self._raise_fence(page, fence)
         if self._tree_refs[page] == 0:
@@ -107,7 +107,7 @@ class PagePool:
         """A node that refers to this page has become locked."""
         if self._pins[page] >= self._tree_refs[page]:
             raise InvariantError(f"page {page!r} is pinned more often than nodes refer to it")
-        if self._is_evictable(page):
+        if self.is_evictable(page):
             self.num_evictable -= 1
         self._pins[page] += 1
 
@@ -116,8 +116,12 @@ class PagePool:
         if self._pins[page] < 1:
             raise InvariantError(f"page {page!r} is unpinned but no locked node refers to it")
         self._pins[page] -= 1
-        if self._is_evictable(page):
+        if self.is_evictable(page):
             self.num_evictable += 1
+
+    def is_evictable(self, page: int) -> bool:
+        """Do only unlocked nodes refer to the page?"""
+        return self._tree_refs[page] > 0 and self._pins[page] == 0 and self._lease_refs[page] == 0
 
     def is_writable(self, page: int, tree_refs: int, lease_refs: int) -> bool:
         """Do only these references exist, and has every earlier user's last step completed?"""
@@ -166,9 +170,6 @@ class PagePool:
         early = [entry for entry in self._fenced if entry[0] <= self.completed_step]
         if early:
             raise InvariantError(f"fences passed at {self.completed_step!r} are kept: {early!r}")
-
-    def _is_evictable(self, page: int) -> bool:
-        return self._tree_refs[page] > 0 and self._pins[page] == 0 and self._lease_refs[page] == 0
 
     def _require_used(self, page: int, verb: str) -> None:
         if self._tree_refs[page] == 0 and self._lease_refs[page] == 0:

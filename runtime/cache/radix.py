@@ -4,9 +4,8 @@ Keys are token-granular, storage is paged. A node split inside a page copies not
 refer to the page. Nodes are inserted when their forward is scheduled and are *pending* until it is
 complete. Tokens are compared exactly; there is no hashing of content.
 
-Unlocked nodes are kept in the order in which they lost their last lock, deepest first on each path.
-A node below is therefore always earlier in that order than the nodes above it, and the first node
-of the order is always a leaf: eviction takes the front and searches nothing.
+Which unlocked node goes first is up to an eviction order; eviction takes what it names and searches
+nothing.
 
 The tree counts pages through the pool. It does not know leases; it only counts their locks.
 """
@@ -14,15 +13,16 @@ The tree counts pages through the pool. It does not know leases; it only counts 
 from __future__ import annotations
 
 from array import array
-from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
+from .expectation import Expectation, Expectations, NextUse, hand_up
 from .invariant import InvariantError
 from .node import Node, Root, common_prefix, path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .eviction import EvictionOrder
     from .pool import PagePool
 
 __all__ = ["Match", "RadixTree"]
@@ -46,11 +46,11 @@ class Match(NamedTuple):
 class RadixTree:
     """Nodes by namespace; the only writer of `Node`."""
 
-    def __init__(self, pool: PagePool, page_size: int) -> None:
+    def __init__(self, pool: PagePool, page_size: int, order: EvictionOrder) -> None:
+        self.order = order
         self._pool = pool
         self._page_size = page_size
         self._roots: dict[str, Root] = {}
-        self._unlocked: OrderedDict[Node, None] = OrderedDict()  # first = next to be evicted
         self._pending: dict[int, list[Node]] = {}  # by the step that computes them
         self.num_nodes = 0
         self.num_tokens = 0
@@ -105,6 +105,9 @@ class RadixTree:
             min(num_tokens, node.settled),
             node.busy_until,
             node.locks,
+            owner=node.owner,
+            is_shared=node.is_shared,
+            is_dead=node.is_dead,
         )
         upper.children[node.tokens[num_tokens]] = node
         node.parent.children[upper.tokens[0]] = upper
@@ -120,24 +123,32 @@ class RadixTree:
                 self._pool.pin(node.pages[0])
         if upper.locks == 0:
             # Rightly placed only because whoever splits locks the upper part next.
-            self._unlocked[upper] = None
+            self.order.add(upper)
+            self.order.refresh(node)
         if upper.ready_len(self._pool.completed_step) < num_tokens:
             self._pending[upper.ready_step].append(upper)
         return upper
 
-    def append(self, node: Node, tokens: array[int], pages: list[int], ready_step: int) -> Node:
+    def append(
+        self,
+        node: Node,
+        tokens: array[int],
+        pages: list[int],
+        ready_step: int,
+        owner: int = 0,
+    ) -> Node:
         """Put tokens below `node`, on which the caller holds a lock, and lock them for it.
 
         `pages` begins with the page of position `node.end`. Grows `node` itself where nobody else
         can tell the difference, else adds a child.
         """
-        if self._can_grow(node, pages[0], ready_step):
+        if self._can_grow(node, pages[0], ready_step, owner):
             return self._grow(node, tokens, pages, ready_step)
         if ready_step < node.ready_step and node.ready_step > self._pool.completed_step:
             raise InvariantError(
                 f"step {ready_step!r} cannot compute what follows {node!r}, which is later"
             )
-        child = Node(tokens, node.end, pages, node, ready_step, 0, ready_step, locks=1)
+        child = Node(tokens, node.end, pages, node, ready_step, 0, ready_step, 1, owner=owner)
         if node.children.setdefault(tokens[0], child) is not child:
             raise InvariantError(f"{node!r} already has a child that begins with {tokens[0]!r}")
         for page in pages:
@@ -148,42 +159,91 @@ class RadixTree:
         self._note_pending(child)
         return child
 
-    def lock(self, node: Node) -> None:
-        """Add a lock to the node and to every node above it."""
-        for each in path(node):
-            self.lock_only(each)
+    def lock(self, node: Node, owner: int = 0) -> int:
+        """Add a lock to the node and to every node above it.
 
-    def lock_only(self, node: Node) -> None:
+        Returns how many of their tokens were inserted by somebody else.
+        """
+        foreign = 0
+        for each in path(node):
+            self.lock_only(each, owner)
+            if each.owner != owner:
+                foreign += len(each.tokens)
+        return foreign
+
+    def lock_only(self, node: Node, owner: int = 0) -> None:
         """Add a lock to a node whose ancestors the caller has locked already."""
         node.locks += 1
+        node.is_dead = False
+        node.is_shared |= node.owner != owner
         if node.locks == 1 and node.parent is not None:
-            self._unlocked.pop(node, None)
+            self.order.discard(node)
             for page in node.pages:
                 self._pool.pin(page)
 
-    def unlock(self, node: Node, fence: int) -> None:
-        """Remove a lock from the path; its owner used these pages in steps up to `fence`."""
+    def relock(self, node: Node) -> None:
+        """Add a lock for one who has a lock on the node already."""
+        for each in path(node):
+            each.locks += 1
+
+    def unlock(self, node: Node, fence: int, is_dead: bool = False) -> None:
+        """Remove a lock from the path; its owner used these pages in steps up to `fence`.
+
+        `is_dead`: it will not come back.
+        """
         each = node  # left at the root by the loop
         for each in path(node):
             if each.locks < 1:
                 raise InvariantError(f"{each!r} is unlocked but has no lock")
             each.locks -= 1
             each.busy_until = max(each.busy_until, fence)
+            each.is_dead = is_dead and not each.is_shared
             if each.locks == 0 and each.parent is not None:
                 for page in each.pages:
                     self._pool.unpin(page)
-                self._unlocked[each] = None
+                self.order.add(each)
         self._forget_if_empty(each)
 
+    def expect(self, node: Node, expectation: Expectation) -> None:
+        """Put an expectation at the end of a node; at a root there is nothing to expect."""
+        if node.parent is None:
+            return
+        if node.expected is None:
+            node.expected = Expectations(node)
+        node.expected.put(expectation)
+        self.order.refresh(node)
+
+    def revise(self, expectation: Expectation, use: NextUse, at: float | None) -> None:
+        """Something else is expected now."""
+        expectation.use, expectation.at = use, at
+        place = expectation.place
+        if place is not None:
+            place.put(expectation)
+            self.order.refresh(place.node)
+
+    def forget(self, expectation: Expectation, is_dead: bool = False) -> None:
+        """Remove an expectation. Idempotent. `is_dead`: whoever had it was the last user."""
+        place = expectation.place
+        if place is None:
+            return
+        node = place.node
+        place.remove(expectation)
+        if not len(place):
+            node.expected = None
+        if is_dead:
+            for each in path(node):
+                each.is_dead = not each.is_shared
+                self.order.refresh(each)
+        self.order.refresh(node)
+
     def evict(self, num_pages: int) -> int:
-        """Give up unlocked leaves, the least recently used first, until pages are gained.
+        """Give up unlocked leaves, in the order of eviction, until pages are gained.
 
         Returns the number of pages gained, which may be less; each is free once the steps that
         used it are complete. Of the last leaf only the tail is given up.
         """
         gained = 0
-        while gained < num_pages and self._unlocked:
-            node = next(iter(self._unlocked))
+        while gained < num_pages and (node := self.order.victim()) is not None:
             excess = num_pages - gained
             before = self._pool.num_idle
             if len(node.pages) <= excess:
@@ -242,12 +302,10 @@ class RadixTree:
             yield node
             stack.extend(node.children.values())
 
-    def unlocked(self) -> list[Node]:
-        """The nodes without a lock, the first to be evicted first."""
-        return list(self._unlocked)
-
-    def _can_grow(self, node: Node, first_page: int, ready_step: int) -> bool:
+    def _can_grow(self, node: Node, first_page: int, ready_step: int, owner: int) -> bool:
         if node.parent is None or node.children or node.locks != 1:
+            return False
+        if node.is_shared or node.owner != owner or node.expected is not None:
             return False
         if node.ready_step != ready_step and node.ready_step > self._pool.completed_step:
             return False
@@ -285,6 +343,7 @@ class RadixTree:
         node.settled = min(node.settled, num_tokens)
         if node.ready_step > self._pool.completed_step and node.settled == num_tokens:
             node.ready_step = 0  # nothing is left for the pending step to compute
+        self.order.refresh(node)
 
     def _remove_subtree(self, node: Node, fence: int) -> int:
         """Remove a node and everything below it; returns the number of tokens."""
@@ -299,13 +358,15 @@ class RadixTree:
     def _remove(self, node: Node, fence: int) -> None:
         if node.parent is None or node.children:
             raise InvariantError(f"{node!r} is not a leaf and cannot be removed")
-        self._unlocked.pop(node, None)
         for page in node.pages:
             if node.locks:
                 self._pool.unpin(page)
             self._pool.detach(page, fence)
         del node.parent.children[node.tokens[0]]
         node.removed = True
+        self.order.discard(node)
+        hand_up(node)
+        self.order.refresh(node.parent)
         self.num_nodes -= 1
         self.num_tokens -= len(node.tokens)
         self._forget_if_empty(node.parent)

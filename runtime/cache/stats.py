@@ -23,6 +23,7 @@ class Counters:
     waits: int = 0
     opened_tokens: int = 0
     hit_tokens: int = 0
+    foreign_hit_tokens: int = 0
     inserted_tokens: int = 0
     duplicate_tokens: int = 0
     copies: int = 0
@@ -45,6 +46,7 @@ class CacheStats:
     waits: int  # times a prefix was found to be pending
     opened_tokens: int  # tokens that leases were opened with
     hit_tokens: int  # of these, found in the tree
+    foreign_hit_tokens: int  # of these, inserted by another owner
     inserted_tokens: int
     duplicate_tokens: int  # computed by one stream and inserted by another before
     evicted_tokens: int
@@ -68,6 +70,7 @@ class CacheStats:
             waits=counters.waits,
             opened_tokens=counters.opened_tokens,
             hit_tokens=counters.hit_tokens,
+            foreign_hit_tokens=counters.foreign_hit_tokens,
             inserted_tokens=counters.inserted_tokens,
             duplicate_tokens=counters.duplicate_tokens,
             evicted_tokens=tree.evicted_tokens,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from furcate.runtime.cache import InvariantError, PagePool, RadixTree
+from furcate.runtime.cache import InvariantError, LruOrder, NextUseOrder, PagePool, RadixTree
 from furcate.runtime.cache.node import Node, common_prefix, path_pages
 
 SIZE = 4
@@ -20,7 +20,7 @@ def ids(*tokens: int) -> array[int]:
 
 def tree_of(num_pages: int = 16) -> tuple[PagePool, RadixTree]:
     pool = PagePool(num_pages)
-    return pool, RadixTree(pool, SIZE)
+    return pool, RadixTree(pool, SIZE, NextUseOrder())
 
 
 def add(pool: PagePool, tree: RadixTree, node: Node, tokens: array[int], first_page: int) -> Node:
@@ -105,18 +105,22 @@ def test_a_match_stops_where_the_tree_stops_and_changes_nothing() -> None:
     assert tree.num_nodes == 1
 
 
-def test_leaves_go_before_their_parents_and_the_oldest_first() -> None:
-    pool, tree = tree_of()
+@pytest.mark.parametrize("order", [NextUseOrder, LruOrder])
+def test_leaves_go_before_their_parents_and_the_oldest_first(
+    order: type[NextUseOrder | LruOrder],
+) -> None:
+    pool = PagePool(16)
+    tree = RadixTree(pool, SIZE, order())
     base = add(pool, tree, tree.root(""), ids(0, 1, 2, 3), 0)
     left = add(pool, tree, base, ids(4, 4, 4, 4), 0)
     right = add(pool, tree, base, ids(5, 5, 5, 5), 0)
-    assert tree.unlocked() == [left, right, base]
     tree.lock(left)
     tree.unlock(left, 0)
-    assert tree.unlocked() == [right, left, base]
-    assert tree.evict(2) == 2
-    assert tree.unlocked() == [base]
-    assert (right.removed, left.removed) == (True, True)
+    for node in (right, left, base):
+        assert tree.order.victim() is node
+        assert tree.evict(1) == 1
+        assert node.removed
+    assert tree.order.victim() is None
 
 
 def test_of_a_long_leaf_only_the_tail_is_evicted() -> None:
