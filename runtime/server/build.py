@@ -66,10 +66,12 @@ def build_scheduler(
 def build_executor(config: Config) -> Executor:
     """The model on the kernels that the configuration asks for, with its KV pages."""
     if config.model.name.startswith(TEST_PREFIX):
-        from furcate.runtime.testing import model_named  # scripts and dice, for tests
+        from furcate.runtime.testing import LateExecutor, model_named  # scripts and dice, for tests
 
         torch.set_num_threads(config.engine.threads or _spare_cores())
-        return _reference(config, model_named(config.model.name.removeprefix(TEST_PREFIX)))
+        model = model_named(config.model.name.removeprefix(TEST_PREFIX))
+        num_pages = _count_pages(config.cache, model.kv_bytes_per_token)
+        return LateExecutor(model, num_pages, config.cache.page_size)
     from furcate.runtime.model.catalog import ensure
 
     path = ensure(config.model.name)

@@ -31,6 +31,8 @@ SETTINGS: dict[str, dict[str, int | bool]] = {
     "three rows and seven tokens a step": {"max_rows": 3, "budget_tokens": 7},
     "hardly any memory": {"kv_bytes": 40_000, "budget_tokens": 64},
     "without jump-forward": {"jump_forward": False},
+    "a step at a time": {"overlap": False},
+    "a step at a time, in pieces": {"overlap": False, "budget_tokens": 7},
 }
 
 
