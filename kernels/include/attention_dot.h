@@ -31,7 +31,15 @@ inline Bf16Pairs repeat_pair(uint32_t pair) {
 inline f32x16 add_products(f32x16 sum, Bf16Pairs a, Bf16Pairs b) {
   return _mm512_dpbf16_ps(sum, a, b);
 }
-inline u16x16 round_bf16(f32x16 a) { return (u16x16)_mm512_cvtneps_pbh(a); }
+// The larger one; `a` where it is a NaN. One instruction, which compilers do not find.
+inline f32x16 at_least(float bound, f32x16 a) { return _mm512_max_ps(splat(bound), a); }
+
+// Rounds to bfloat16 and stores: `low` is before `high`.
+inline Bf16Pairs store_rounded(uint32_t* to, f32x16 low, f32x16 high) {
+  const __m512bh pairs = _mm512_cvtne2ps_pbh(high, low);
+  _mm512_storeu_si512(to, (__m512i)pairs);
+  return pairs;
+}
 
 // Sixteen pairs of int8 as bfloat16, which holds them exactly.
 inline void widen_pairs(const int8_t* from, uint16_t* to) {
@@ -54,6 +62,12 @@ inline Bf16Pairs load_pairs(const uint32_t* from) { return split_pairs(load<u32x
 inline Bf16Pairs repeat_pair(uint32_t pair) { return split_pairs(pair + u32x16{}); }
 inline u16x16 round_bf16(f32x16 a) {
   return to_bf16(select(absolute(a) < FLT_MIN, f32x16{}, a));
+}
+inline f32x16 at_least(float bound, f32x16 a) { return maximum(splat(bound), a); }
+inline Bf16Pairs store_rounded(uint32_t* to, f32x16 low, f32x16 high) {
+  store(to, round_bf16(low));
+  store(to + LANES / 2, round_bf16(high));
+  return load_pairs(to);
 }
 
 #if defined(__AVX2__)

@@ -10,6 +10,15 @@
 
 namespace furcate {
 
+struct KeyRange {  // of keys within the split
+  int32_t begin, end;
+  bool empty() const { return begin >= end; }
+  bool operator!=(const KeyRange& other) const { return begin != other.begin || end != other.end; }
+  bool holds(const KeyRange& other) const { return begin <= other.begin && other.end <= end; }
+  int32_t first_strip() const { return begin / STRIP; }
+  int32_t end_strip() const { return (end + STRIP - 1) / STRIP; }
+};
+
 // Rows of the left operands are as far apart as a constant: their addresses need one register.
 constexpr int32_t PAIR_STRIDE = SPLIT / 2 + 16;  // in pairs; MAX_HEAD_DIM is no larger than SPLIT
 constexpr float SMALLEST_POWER = -125.0f;
@@ -76,6 +85,25 @@ struct SplitWork {
 };
 
 constexpr int32_t SCORE_STRIDE = SPLIT + STRIP;
+
+// From scores to weights, for the queries of a panel. Strips are taken in twos, from an even one on.
+struct Softmax {
+  KeyRange tile;              // of the panel: the strips around it have scores
+  const KeyRange* ranges;     // of each query, within the tile
+  float* scores;              // [queries, SCORE_STRIDE]
+  uint32_t* weights;          // [queries, PAIR_STRIDE]
+  float* const* results;      // of the queries: the maximum and the sum of the weights are set
+  int32_t head_dim;
+  float scale, soft_cap;
+  const float* key_scales;    // or null [SPLIT]
+  const float* value_scales;  // or null [SPLIT]
+};
+
+// The weights of queries first .. first + count - 1, rounded to bfloat16, relative to their maxima:
+// zeros for keys that a query does not see. A query's sum is that of its rounded weights: then they
+// add up to one exactly. With scales of values the stored weights hold these too, and the sum is of
+// what they were before.
+void softmax(const Softmax& panel, int32_t first, int32_t count);
 
 // Computes the results of every query of the tile over this split alone. A query that sees none of
 // its keys gets maximum UNSEEN and sum 0; its sums are then not written.

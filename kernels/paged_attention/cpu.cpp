@@ -66,13 +66,28 @@ struct TaskMemory {
   }
 };
 
+// The first split of all queries. A sum of -0 becomes 0, as it does where a split is added.
+void start(int32_t count, int32_t head_dim, float* const* results, States& states) {
+  for (int32_t n = 0; n < count; n++) {
+    const float* result = results[n];
+    float* sums = states.sums + n * head_dim;
+    states.maxima[n] = result[head_dim];
+    states.weights[n] = result[head_dim + 1];
+    const bool is_seen = states.maxima[n] != UNSEEN || states.weights[n] != 0.0f;
+    for (int32_t dim = 0; dim < head_dim; dim += LANES)
+      store_f32(sums + dim, is_seen ? load_f32(result + dim) + 0.0f : f32x16{});
+  }
+  for (int32_t n = count; n % LANES != 0; n++) states.maxima[n] = states.weights[n] = 0.0f;
+}
+
 // Adds one split to every query that saw some of it.
 void merge(int32_t count, int32_t head_dim, float* const* results, States& states) {
-  float maxima[STATES] = {}, weights[STATES] = {}, olds[STATES], news[STATES];
+  float maxima[STATES], weights[STATES], olds[STATES], news[STATES];
   for (int32_t n = 0; n < count; n++) {
     maxima[n] = results[n][head_dim];
     weights[n] = results[n][head_dim + 1];
   }
+  for (int32_t n = count; n % LANES != 0; n++) maxima[n] = weights[n] = 0.0f;
   for (int32_t n = 0; n < count; n += LANES) {
     const f32x16 before = load_f32(states.maxima + n), added = load_f32(maxima + n);
     const f32x16 after = maximum(before, added);
@@ -139,12 +154,6 @@ void run_shared(const Attention& attention, const AttentionTask& task, TaskMemor
   });
 }
 
-void start_states(int32_t count, int32_t head_dim, States& states) {
-  std::fill_n(states.maxima, STATES, UNSEEN);
-  std::fill_n(states.weights, STATES, 0.0f);
-  std::fill_n(states.sums, count * head_dim, 0.0f);
-}
-
 void merge_partials(const AttentionPlan& plan, const QueryTile& tile, const Heads& heads,
                     TaskMemory& memory) {
   float* results[MAX_QUERIES];
@@ -153,7 +162,8 @@ void merge_partials(const AttentionPlan& plan, const QueryTile& tile, const Head
       for (int32_t head = 0; head < heads.count; head++)
         results[token * heads.count + head] =
             plan.partial(tile.row, tile.first + token, split, heads.first + head);
-    merge(memory.work.count, plan.shape.head_dim, results, memory.states);
+    const auto add = split == 0 ? start : merge;
+    add(memory.work.count, plan.shape.head_dim, results, memory.states);
   }
 }
 
@@ -185,6 +195,7 @@ void run_own(const Attention& attention, const AttentionTask& task, TaskMemory& 
   const int32_t last = positions[tile.num_tokens - 1] / SPLIT;
   const int32_t seen = attention.window > 0 ? positions[0] + 1 - attention.window : 0;
   const int32_t first = std::max(plan.num_partials[tile.row], std::max(seen, 0) / SPLIT);
+  const bool is_start = plan.num_partials[tile.row] == 0;
   SplitWork& work = memory.work;
   ReadAhead ahead(shape, *attention.pages, plan.pages_of(tile.row, 0), task.head_begin,
                   task.head_end, std::max(first * SPLIT, seen), positions[tile.num_tokens - 1] + 1);
@@ -195,13 +206,13 @@ void run_own(const Attention& attention, const AttentionTask& task, TaskMemory& 
     work.count = 0;
     for (int32_t token = 0; token < tile.num_tokens; token++)
       add_queries(attention, tile.first + token, heads.first, heads.count, work);
-    start_states(work.count, shape.head_dim, memory.states);
     merge_partials(plan, tile, heads, memory);
     for (int32_t n = 0; n < work.count; n++)
       work.results[n] = memory.results + n * plan.partial_stride();
     for (int32_t split = first; split <= last; split++) {
       attend_split(attention, plan.pages_of(tile.row, split), heads.kv_head, split, work);
-      merge(work.count, shape.head_dim, work.results, memory.states);
+      const auto add = is_start && split == first ? start : merge;
+      add(work.count, shape.head_dim, work.results, memory.states);
     }
     write_out(attention, tile, heads, memory);
   });

@@ -6,7 +6,6 @@
 #include "attention_split.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "attention_dot.h"
@@ -17,16 +16,8 @@ namespace {
 
 constexpr int32_t MAX_STRIPS = SPLIT / STRIP;
 constexpr int32_t STRIPS_AHEAD = 8;  // scored between two looks ahead
+constexpr int32_t QUERIES_AHEAD = 4;  // weighed between two looks ahead
 constexpr int32_t MAX_SEGMENTS = MAX_STRIPS + 2;
-constexpr float LOG2_E = 1.44269504f;
-
-struct Range {  // of keys within the split
-  int32_t begin, end;
-  bool empty() const { return begin >= end; }
-  bool operator!=(const Range& other) const { return begin != other.begin || end != other.end; }
-  int32_t first_strip() const { return begin / STRIP; }
-  int32_t end_strip() const { return (end + STRIP - 1) / STRIP; }
-};
 
 struct Segment {  // pairs of slots with their values one after the other
   const uint32_t* values;
@@ -120,19 +111,25 @@ constexpr Panels PANELS = make_panels(std::make_integer_sequence<int, PANEL>());
 // The slots of one split of one kv head, read as bfloat16.
 class SplitPages {
  public:
-  SplitPages(const Attention& attention, const int32_t* page_ids, int32_t head, Range range,
+  SplitPages(const Attention& attention, const int32_t* page_ids, int32_t head, KeyRange range,
              SplitWork& work)
       : shape_(*attention.shape), pages_(*attention.pages), ids_(page_ids), head_(head),
-        range_(range), work_(work), is_int8_(shape_.type == KVType::int8) {
-    if (is_int8_ && !range.empty())
-      expand(pages_.keys, work_.keys, pages_.key_scales, work_.key_scales);
+        range_(range), work_(work), is_int8_(shape_.type == KVType::int8),
+        page_bits_(__builtin_ctz(shape_.page_size)) {
+    if (range.empty()) return;
+    for (int32_t page = range.begin >> page_bits_; page << page_bits_ < range.end; page++) {
+      const int64_t at = is_int8_ ? page * shape_.page_size * shape_.head_dim : offset(page);
+      const void* keys = is_int8_ ? work.keys : pages_.keys;
+      const void* values = is_int8_ ? work.values : pages_.values;
+      keys_[page] = pairs(static_cast<const uint16_t*>(keys) + at);
+      values_[page] = pairs(static_cast<const uint16_t*>(values) + at);
+    }
+    if (is_int8_) expand(pages_.keys, work_.keys, pages_.key_scales, work_.key_scales);
   }
 
   const uint32_t* strip(int32_t n) const {
-    if (is_int8_) return pairs(work_.keys) + n * STRIP * shape_.head_dim / 2;
-    const int32_t slot = n * STRIP, page = slot / shape_.page_size;
-    return pairs(static_cast<const uint16_t*>(pages_.keys) + offset(page)) +
-           slot % shape_.page_size * shape_.head_dim / 2;
+    const int32_t slot = n * STRIP;
+    return keys_[slot >> page_bits_] + (slot & (shape_.page_size - 1)) * shape_.head_dim / 2;
   }
 
   // Before the first look at values.
@@ -151,8 +148,8 @@ class SplitPages {
   }
 
   // The values of `range` in order, halves outside of it being zeros.
-  int32_t segments(Range range, Segment* segments) const {
-    const int32_t page_pairs = shape_.page_size / 2;
+  int32_t segments(KeyRange range, Segment* segments) const {
+    const int32_t page_pairs = shape_.page_size / 2;  // a power of two
     int32_t count = 0, first = range.begin / 2;
     const int32_t end = range.end / 2;  // pairs that are whole at their end
     if (range.begin % 2) {
@@ -160,7 +157,7 @@ class SplitPages {
       first++;
     }
     for (int32_t next; first < end; first = next) {
-      next = std::min(end, (first / page_pairs + 1) * page_pairs);
+      next = std::min(end, (first | (page_pairs - 1)) + 1);
       segments[count++] = {value_pair(first), first, next - first};
     }
     if (range.end % 2) segments[count++] = {edge(1, end, 0x0000ffffu), end, 1};
@@ -175,10 +172,8 @@ class SplitPages {
   int64_t offset(int32_t page) const { return page_offset(shape_, ids_[page], head_); }
 
   const uint32_t* value_pair(int32_t pair) const {
-    if (is_int8_) return pairs(work_.values) + pair * shape_.head_dim;
-    const int32_t page_pairs = shape_.page_size / 2;
-    return pairs(static_cast<const uint16_t*>(pages_.values) + offset(pair / page_pairs)) +
-           pair % page_pairs * shape_.head_dim;
+    const int32_t slot = pair * 2;
+    return values_[slot >> page_bits_] + (slot & (shape_.page_size - 1)) / 2 * shape_.head_dim;
   }
 
   const uint32_t* edge(int32_t which, int32_t pair, uint32_t mask) const {
@@ -209,68 +204,14 @@ class SplitPages {
   const KVPages& pages_;
   const int32_t* ids_;
   const int32_t head_;
-  const Range range_;
+  const KeyRange range_;
   SplitWork& work_;
   const bool is_int8_;
+  const int32_t page_bits_;
   bool has_values_ = false;
+  const uint32_t* keys_[MAX_STRIPS];  // of each page in `range`
+  const uint32_t* values_[MAX_STRIPS];
 };
-
-// tanh of the scores, whose error near 0 is that of a number near 1: it is multiplied by the cap.
-inline f32x16 capped(f32x16 score, float scale, float cap) {
-  const f32x16 x = score * (scale / cap);
-  const f32x16 bounded = minimum(splat(40.0f), maximum(splat(-40.0f), x));  // a NaN passes through
-  return (1.0f - 2.0f / (exponential(bounded * 2.0f) + 1.0f)) * cap;
-}
-
-// What the scores need before their maximum is taken: scales, cap, and -inf for what is not seen.
-// Returns the factor from what they are now to powers of two.
-float finish_scores(const Attention& attention, const float* key_scales, Range range,
-                    float* scores) {
-  const int32_t first = range.first_strip(), end = range.end_strip();
-  for (int32_t strip = first; key_scales && strip < end; strip++)
-    store_f32(scores + strip * STRIP,
-              load_f32(scores + strip * STRIP) * load_f32(key_scales + strip * STRIP));
-  const float cap = attention.soft_cap;
-  for (int32_t strip = first; cap > 0.0f && strip < end; strip++)
-    store_f32(scores + strip * STRIP,
-              capped(load_f32(scores + strip * STRIP), attention.scale, cap));
-  for (int32_t key = first * STRIP; key < range.begin; key++) scores[key] = -INFINITY;
-  for (int32_t key = range.end; key < end * STRIP; key++) scores[key] = -INFINITY;
-  return cap > 0.0f ? LOG2_E : attention.scale * LOG2_E;
-}
-
-// The weights of one query, rounded to bfloat16, relative to its maximum; zeros outside of `range`
-// within `tile`. The sum is that of the rounded weights: then they add up to one exactly. With int8
-// values the stored weights hold the values' scales too, and the sum is of what they were before.
-void softmax(float* scores, uint32_t* weights, const float* value_scales, float unit, Range range,
-             Range tile, float* maximum_and_sum) {
-  const int32_t first = range.first_strip(), end = range.end_strip();
-  f32x16 largest = splat(UNSEEN);
-  for (int32_t strip = first; strip < end; strip++)
-    largest = maximum(load_f32(scores + strip * STRIP), largest);
-  const float raw = max_lanes(largest), top = raw == UNSEEN ? UNSEEN : raw * unit;
-  for (int32_t strip = tile.first_strip() / 2 * 2; strip < first; strip++)
-    store(weights + strip * STRIP / 2, u16x16{});
-  f32x16 sums{};
-  for (int32_t strip = first; strip < end; strip++) {
-    const f32x16 p = power_of_two(load_f32(scores + strip * STRIP) * unit - top);
-    f32x16 weight = p;
-    if (value_scales) {
-      sums += p;
-      weight = select(p == 0.0f, f32x16{}, p * load_f32(value_scales + strip * STRIP));
-    }
-    store(weights + strip * STRIP / 2, round_bf16(weight));
-  }
-  for (int32_t strip = end; strip < (tile.end_strip() + 1) / 2 * 2; strip++)
-    store(weights + strip * STRIP / 2, u16x16{});
-  if (!value_scales) {
-    const Bf16Pairs ones = repeat_pair(0x3f803f80u);
-    for (int32_t pair = first / 2 * STRIP; pair * 2 < end * STRIP; pair += STRIP)
-      sums = add_products(sums, load_pairs(weights + pair), ones);
-  }
-  maximum_and_sum[0] = top;
-  maximum_and_sum[1] = sum_lanes(sums);
-}
 
 bool all_finite(const float* values, int32_t count) {
   f32x16 zeros{};
@@ -282,7 +223,7 @@ bool all_finite(const float* values, int32_t count) {
 class Panel {
  public:
   Panel(const Attention& attention, SplitPages& pages, SplitWork& work, int32_t first,
-        int32_t count, const Range* ranges)
+        int32_t count, const KeyRange* ranges)
       : attention_(attention), pages_(pages), work_(work), first_(first), count_(count),
         ranges_(ranges + first), head_dim_(attention.shape->head_dim),
         ahead_(first == 0 && attention.shape->type == KVType::bf16 ? work.ahead : nullptr) {
@@ -300,16 +241,14 @@ class Panel {
       weigh();
       multiply();
     }
-    for (int32_t n = 0; n < count_; n++)
-      if (ranges_[n].empty()) {
-        result(n)[head_dim_] = UNSEEN;
-        result(n)[head_dim_ + 1] = 0.0f;
-      }
+    for (int32_t n = 0; n < count_ && tile_.empty(); n++) {
+      result(n)[head_dim_] = UNSEEN;
+      result(n)[head_dim_ + 1] = 0.0f;
+    }
   }
 
  private:
   float* result(int32_t n) const { return work_.results[first_ + n]; }
-  float* scores(int32_t n) const { return work_.scores + n * SCORE_STRIDE; }
   uint32_t* weights(int32_t n) const { return work_.weights + n * PAIR_STRIDE; }
 
   void score() {
@@ -327,17 +266,19 @@ class Panel {
   }
 
   void weigh() {
-    const float* key_scales = pages_.key_scales();
-    const float* value_scales = pages_.value_scales();
-    for (int32_t n = 0; n < count_; n++) {
-      if (ahead_) ahead_->fetch(ahead_->num_lines() / (count_ + 1));
-      if (ranges_[n].empty()) {
-        std::fill(weights(n) + tile_.begin / 2, weights(n) + (tile_.end + 1) / 2, 0u);
-        continue;
-      }
-      const float unit = finish_scores(attention_, key_scales, ranges_[n], scores(n));
-      softmax(scores(n), weights(n), value_scales, unit, ranges_[n], tile_,
-              result(n) + head_dim_);
+    const Softmax panel{tile_,
+                        ranges_,
+                        work_.scores,
+                        work_.weights,
+                        work_.results + first_,
+                        head_dim_,
+                        attention_.scale,
+                        attention_.soft_cap,
+                        pages_.key_scales(),
+                        pages_.value_scales()};
+    for (int32_t n = 0; n < count_; n += QUERIES_AHEAD) {
+      if (ahead_) ahead_->fetch(ahead_->num_lines() * QUERIES_AHEAD / (count_ + 1));
+      softmax(panel, n, std::min(QUERIES_AHEAD, count_ - n));
     }
   }
 
@@ -359,13 +300,13 @@ class Panel {
   SplitPages& pages_;
   SplitWork& work_;
   const int32_t first_, count_;
-  const Range* ranges_;
+  const KeyRange* ranges_;
   const int32_t head_dim_;
   ReadAhead* ahead_;  // bfloat16, once a split; int8 does this as it widens
-  Range tile_;
+  KeyRange tile_;
 };
 
-Range seen_keys(int32_t position, int32_t window, int32_t split) {
+KeyRange seen_keys(int32_t position, int32_t window, int32_t split) {
   const int32_t start = split * SPLIT;
   const int32_t end = std::min(position + 1 - start, SPLIT);
   const int32_t begin = window > 0 ? position + 1 - window - start : 0;
@@ -376,7 +317,7 @@ Range seen_keys(int32_t position, int32_t window, int32_t split) {
 
 void attend_split(const Attention& attention, const int32_t* page_ids, int32_t head, int32_t split,
                   SplitWork& work) {
-  Range ranges[MAX_QUERIES], all{SPLIT, 0};
+  KeyRange ranges[MAX_QUERIES], all{SPLIT, 0};
   for (int32_t n = 0; n < work.count; n++) {
     ranges[n] = seen_keys(work.positions[n], attention.window, split);
     if (ranges[n].empty()) continue;
