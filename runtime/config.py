@@ -61,6 +61,18 @@ class CacheConfig:
 class ScheduleConfig:
     max_rows: int = option(64, "Streams that may be in one step.", least=1)
     budget_tokens: int = option(512, "Tokens that one step may compute.", least=1)
+    policy: Literal["program", "fcfs", "longest-prefix"] = option(
+        "program",
+        "Which waiting stream runs next: program: deadlines, fair shares of tenants and programs, "
+        "who holds up most; fcfs: the oldest; longest-prefix: of the oldest few, the one with most "
+        "in the cache. Priorities come first in each.",
+    )
+    itl_ms: float = option(
+        0.0,
+        "Milliseconds that a step may take while somebody is decoding, by cutting prompts into "
+        "smaller chunks; 0: as long as its tokens take.",
+        least=0,
+    )
     overlap: bool = option(
         True, "Plan a step while the one before it runs, where forwards have a thread of their own."
     )

@@ -1,0 +1,50 @@
+"""Programs in mind: tenants share the machine, the least served program of one goes first, and
+within a program who holds up most.
+
+Does not know how a path or a deadline is estimated.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .base import Waiting
+from .deadlines import UrgentFirst
+from .fair_shares import FairShares, Share
+from .keyed import Keyed
+from .longest_prefix import LongestPrefix
+
+if TYPE_CHECKING:
+    from .base import Policy, Surroundings
+
+__all__ = ["FINISH_TOKENS", "LOOKAHEAD", "program_aware"]
+
+# A program at its last node goes as if it had got so much less: before new ones, which start with
+# the least of all, but not for ever.
+FINISH_TOKENS = 1024
+LOOKAHEAD = 4  # streams among which the cached prefix decides
+
+
+def program_aware(surroundings: Surroundings) -> Policy[Waiting]:
+    """Deadlines about to be missed; then fairness between tenants; the least attained service of a
+    program; the longer path to its end; waited-for values; arrival. Among the first few of these,
+    the longest cached prefix."""
+    tenants = FairShares[Waiting](lambda stream: stream.namespace, _programs)
+    nearby = LongestPrefix(tenants, surroundings.cached_prefix, LOOKAHEAD)
+    return UrgentFirst(nearby, surroundings)
+
+
+def _programs() -> Policy[Waiting]:
+    return FairShares[Waiting](lambda stream: stream.program, _streams, _favour)
+
+
+def _streams() -> Policy[Waiting]:
+    return Keyed(lambda stream: (-stream.path, -stream.num_waiting, stream.arrival))
+
+
+def _favour(share: Share[Waiting]) -> int:
+    """For a program that has begun, and is one node from its end."""
+    if not share.attained:
+        return 0
+    first = next(share.line.ordered(), None)
+    return FINISH_TOKENS if first is not None and first.path == 0 else 0
