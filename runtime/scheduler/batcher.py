@@ -9,16 +9,21 @@ from __future__ import annotations
 from bisect import insort
 from typing import TYPE_CHECKING
 
-from furcate.runtime.cache import KVCache, Lease, Pending
+from furcate.runtime.cache import Lease, Pending
 
 from .branches import ChoiceBranches
 from .plan import StepPlan
+from .prospects import Prospects
 from .step import Step, StreamRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from furcate.protocol.stream import Pin
+    from furcate.runtime.cache import KVCache
     from furcate.runtime.cache.node import Node
+    from furcate.runtime.clock import Clock
+    from furcate.runtime.config import ScheduleConfig
 
     from .stream import Stream
 
@@ -40,17 +45,18 @@ class Batcher:
     """
 
     def __init__(
-        self, num_pages: int, page_size: int, max_context: int, max_rows: int, budget_tokens: int
+        self, cache: KVCache, max_context: int, config: ScheduleConfig, clock: Clock
     ) -> None:
-        self.cache = KVCache(num_pages, page_size)
+        self.cache = cache
+        self.prospects = Prospects(cache, clock)
         self.waiting: list[Stream] = []  # by order
         self.running: list[Stream] = []  # by admission; these hold leases
         self.retractions = 0
         self._sole: Stream | None = None
         self._is_short = False  # of pages, in the plan made last
         self._max_context = max_context
-        self._max_rows = max_rows
-        self._budget_tokens = budget_tokens
+        self._max_rows = config.max_rows
+        self._budget_tokens = config.budget_tokens
 
     @property
     def capacity_tokens(self) -> int:
@@ -78,14 +84,20 @@ class Batcher:
             self.rest(stream)
 
     def rest(self, stream: Stream) -> None:
-        """The stream has nothing to compute for now, or ever: its KV stays in the tree, unlocked,
-        as long as there is room. Idempotent."""
+        """The stream has nothing to compute for now: its KV stays in the tree, unlocked, as long as
+        there is room. Idempotent."""
         if stream.lease is not None:
-            self.running.remove(stream)
             self._let_go(stream)
         elif stream.queued:
             stream.queued = False
             self.waiting.remove(stream)
+
+    def end(self, stream: Stream) -> None:
+        """Nothing is ever asked of the stream again. Idempotent."""
+        if stream.lease is not None:
+            self._let_go(stream, is_over=True)
+        self.rest(stream)
+        self.prospects.end(stream)
 
     def abandon(self, stream: Stream) -> None:
         """Takes the stream out without keeping its KV: the forward that computed it has failed."""
@@ -128,6 +140,16 @@ class Batcher:
             if lease.inserted < length <= len(stream.tokens):
                 self.cache.insert(lease, stream.tokens, length, step)
 
+    def pin(self, stream: Stream, node: Pin) -> None:
+        """Keeps the KV of all its tokens, which are computed."""
+        self.publish(stream)
+        if stream.lease is not None:
+            self.prospects.pin(node, stream.lease)
+
+    def hinted(self, stream: Stream) -> None:
+        """The stream has another hint."""
+        self.prospects.hinted(stream)
+
     def _wake(self, stream: Stream) -> None:
         if stream.lease is None and not stream.queued:
             stream.queued = True
@@ -141,12 +163,15 @@ class Batcher:
         else:
             stream.computed = stream.scheduled = last
 
-    def _let_go(self, stream: Stream) -> None:
+    def _let_go(self, stream: Stream, is_over: bool = False) -> None:
         lease = stream.lease
         assert lease is not None
+        self.running.remove(stream)
         stream.void(-1)
         self.publish(stream)
-        self.cache.release(lease)
+        if not is_over:
+            self.prospects.leave(stream, lease)
+        self.cache.release(lease, dead=is_over and stream.is_dead)
         stream.lease = None
         stream.computed = stream.scheduled = 0
 
@@ -276,7 +301,9 @@ class Batcher:
         return True
 
     def _open(self, stream: Stream, limit: int, step: int) -> Lease:
-        lease = self.cache.open(stream.tokens, stream.namespace, limit=limit, ready_by=step)
+        lease = self.cache.open(
+            stream.tokens, stream.namespace, limit, ready_by=step, owner=stream.program
+        )
         assert not isinstance(lease, Pending), "nothing is pending beyond the step being planned"
         return lease
 
@@ -300,6 +327,7 @@ class Batcher:
         stream.counts.same_step += same_step
         stream.counts.reused += fresh - same_step
         stream.lease = lease
+        self.prospects.back(stream)
         stream.computed = lease.cached_len - pending
         stream.scheduled = lease.cached_len
         stream.covered = max(stream.covered, stream.scheduled)
@@ -329,7 +357,9 @@ class Batcher:
         lease = stream.lease
         assert lease is not None
         completes = count == due and end >= len(stream.tokens)
-        num_logits = count if stream.needs_prompt_logprobs else int(completes)
+        num_logits = int(completes and stream.pin is None)
+        if stream.needs_prompt_logprobs:
+            num_logits = count
         ids = self._ids(stream, plan.step, count)
         logit = plan.add_row(ids, begin, lease.page_table(), num_logits)
         row = StreamRow(stream, plan.step, begin, end, logit, num_logits)
@@ -433,6 +463,7 @@ class Batcher:
     def check(self, streams: Sequence[Stream]) -> None:
         """Every invariant of the cache and of the streams' places in it; for tests."""
         self.cache.check()
+        self.prospects.check(streams)
         for stream in streams:
             inside = sum(s is stream for s in self.running) + sum(s is stream for s in self.waiting)
             assert inside <= 1, f"stream {stream.id} is queued twice"

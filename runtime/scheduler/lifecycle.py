@@ -21,11 +21,13 @@ from furcate.protocol.stream import (
     End,
     Extend,
     Generate,
+    Hint,
     NodeDone,
     OpenStream,
     Pin,
     StreamEnded,
     Tokens,
+    Unpin,
 )
 
 from .constraints import Constraints
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         RawLogprob,
         StreamNode,
     )
+    from furcate.runtime.clock import Clock
     from furcate.runtime.constrain.service import CompileService, Ticket
 
     from .batcher import Batcher
@@ -60,6 +63,7 @@ class Lifecycle:
         table: Sequence[bytes],
         max_context: int,
         jump_forward: bool,
+        clock: Clock,
         emit: Callable[[EngineEvent], None],
     ) -> None:
         self.streams: dict[int, Stream] = {}
@@ -68,6 +72,7 @@ class Lifecycle:
         self._table = table
         self._max_context = max_context
         self._jump_forward = jump_forward
+        self._clock = clock
         self._emit = emit
         self._bytes = LongestMatch(table)
         self._due: deque[Stream] = deque()  # streams to go on with; see `_advance`
@@ -82,6 +87,12 @@ class Lifecycle:
                 self._open(request)
             case Append(stream=stream_id, nodes=nodes):
                 self._append(stream_id, nodes)
+            case Hint(stream=stream_id):
+                if stream_id in self.streams:
+                    self.streams[stream_id].hint = request
+                    self._batcher.hinted(self.streams[stream_id])
+            case Unpin(pin=pin):
+                self._batcher.prospects.unpin(pin)
             case CancelStream(stream=stream_id):
                 if stream_id in self.streams:
                     self.end(self.streams[stream_id], "cancelled", "the stream was cancelled")
@@ -92,7 +103,7 @@ class Lifecycle:
 
     def _open(self, message: OpenStream) -> None:
         self._arrivals += 1
-        stream = Stream.opened(message, self._arrivals)
+        stream = Stream.opened(message, self._arrivals, self._clock.now())
         self.streams[stream.id] = stream
         if message.parent is None:
             stream.ends.append(0)
@@ -148,7 +159,7 @@ class Lifecycle:
                 case Choose():
                     self._begin_choice(stream, node)
                 case Pin():
-                    self._node_ended(stream)
+                    self._begin_pin(stream, node)
                 case End():
                     self.end(stream, None, None)
         if stream.id not in self.streams:
@@ -204,6 +215,23 @@ class Lifecycle:
             )
         elif self._has_room(stream, longest):
             stream.choice = node
+
+    def _begin_pin(self, stream: Stream, node: Pin) -> None:
+        stream.pin = node
+        if not stream.tokens or (stream.lease and stream.computed == len(stream.tokens)):
+            self._pin(stream)
+
+    def pinned(self, stream: Stream) -> None:
+        """Part of what is to be pinned is computed, or all of it."""
+        if stream.computed == len(stream.tokens):
+            self._pin(stream)
+            self._advance(stream)
+
+    def _pin(self, stream: Stream) -> None:
+        assert stream.pin is not None
+        self._batcher.pin(stream, stream.pin)
+        stream.pin = None
+        self._node_ended(stream)
 
     def _node_ended(self, stream: Stream) -> None:
         """Moves on to the next node."""
@@ -387,7 +415,7 @@ class Lifecycle:
             stream, code, message, pointer = ending.popleft()
             if self.streams.pop(stream.id, None) is None:
                 continue
-            self._batcher.rest(stream)
+            self._batcher.end(stream)
             self._constraints.forget(stream)
             self._emit(
                 StreamEnded(stream.id, stream.usage, code, max(0, stream.cursor), message, pointer)
@@ -398,6 +426,7 @@ class Lifecycle:
             stream.children.clear()
             stream.generation = None
             stream.choice = None
+            stream.pin = None
 
 
 def _prompt_logprobs(

@@ -13,6 +13,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from furcate.protocol.stream import EngineHello
+from furcate.runtime.cache import KVCache
+from furcate.runtime.clock import MonotonicClock
 from furcate.runtime.sample.rng import uniform
 
 from .batcher import Batcher
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from furcate.protocol.stream import EngineEvent, EngineReady, EngineRequest
+    from furcate.runtime.cache import Eviction
+    from furcate.runtime.clock import Clock
     from furcate.runtime.config import ScheduleConfig
     from furcate.runtime.constrain.service import CompileService
     from furcate.runtime.engine.executor import Executor, StepResult
@@ -49,14 +53,12 @@ class Scheduler:
         table: Sequence[bytes],
         ready: EngineReady,
         config: ScheduleConfig,
+        eviction: Eviction = "next-use",
+        clock: Clock | None = None,
     ) -> None:
-        self.batcher = Batcher(
-            executor.num_pages,
-            executor.page_size,
-            executor.max_context,
-            config.max_rows,
-            config.budget_tokens,
-        )
+        clock = clock or MonotonicClock()
+        cache = KVCache(executor.num_pages, executor.page_size, eviction)
+        self.batcher = Batcher(cache, executor.max_context, config, clock)
         self._events: list[EngineEvent] = []
         self.lifecycle = Lifecycle(
             self.batcher,
@@ -64,6 +66,7 @@ class Scheduler:
             table,
             executor.max_context,
             config.jump_forward,
+            clock,
             self._events.append,
         )
         self._executor = executor
@@ -94,6 +97,7 @@ class Scheduler:
     def step(self) -> list[EngineEvent]:
         """Launches one forward at most, collects one at most, and returns the events since the last
         step."""
+        self.batcher.prospects.expire()
         self.lifecycle.poll_constraints()
         self._ask_late_draws()
         num_ahead = self._num_ahead if self._launch() else 0
@@ -181,6 +185,8 @@ class Scheduler:
             self.lifecycle.end(stream, "capacity", self._too_small("the choices"))
         elif row.is_short:
             self.batcher.recompute(stream)
+        elif stream.pin is not None:
+            self.lifecycle.pinned(stream)
         elif row.draw is not None and row.generation is active:
             self._drawn(stream, result.sampled[row.draw])
         elif active is not None and active.budget <= 0 and stream.computed == len(stream.tokens):

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from furcate.protocol.message import Usage
-from furcate.protocol.stream import Choose, Extend
+from furcate.protocol.stream import Choose, Extend, Hint, Pin
 
 if TYPE_CHECKING:
     from furcate.protocol.stream import OpenStream, RawLogprob, StreamNode
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .step import StreamRow
 
 __all__ = ["Counts", "Stream"]
+
+NO_HINT = Hint(0)
 
 
 @dataclass(slots=True)
@@ -58,7 +60,11 @@ class Stream:
 
     id: int
     program: int
-    order: tuple[int, int]  # priority (higher first, so negated), then arrival
+    priority: int = 0  # higher goes first
+    arrival: int = 0  # ordinal of its opening
+    deadline: float | None = None  # by the clock
+    gang: tuple[int, int] | None = None  # the same for all children of a fork
+    hint: Hint = NO_HINT
     namespace: str = ""  # it shares cached KV within it alone
     tokens: array[int] = field(default_factory=lambda: array("i"))
     computed: int = 0  # positions with valid KV under `lease`; 0 without one
@@ -71,6 +77,7 @@ class Stream:
     ends: list[int] = field(default_factory=list)
     generation: Generation | None = None
     choice: Choose | None = None
+    pin: Pin | None = None  # the active node, until all tokens before it are computed
     children: list[tuple[int, Stream]] = field(default_factory=list)  # not branched off yet
     prompt_logprobs: list[RawLogprob] = field(default_factory=list)  # of the first positions
     prompt_top: int = 0  # alternatives that each of these has
@@ -78,9 +85,42 @@ class Stream:
     node_counts: Counts = field(default_factory=Counts)  # as the active node began
 
     @classmethod
-    def opened(cls, message: OpenStream, arrival: int) -> Stream:
-        order = (-message.priority, arrival)
-        return cls(message.stream, message.program, order, message.namespace)
+    def opened(cls, message: OpenStream, arrival: int, now: float) -> Stream:
+        """At the time `now`; `arrival` is its ordinal."""
+        parent, seconds = message.parent, message.deadline_s
+        return cls(
+            message.stream,
+            message.program,
+            priority=message.priority,
+            arrival=arrival,
+            deadline=None if seconds is None else now + seconds,
+            gang=None if parent is None else (parent, message.parent_nodes),
+            namespace=message.namespace,
+        )
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return -self.priority, self.arrival
+
+    @property
+    def path(self) -> int:
+        """Generations to come after this one, on the longest chain that depends on it."""
+        return self.hint.path
+
+    @property
+    def num_waiting(self) -> int:
+        """Branches that are held up for its value."""
+        return self.hint.num_waiting
+
+    @property
+    def num_uncomputed(self) -> int:
+        """Tokens that are known and have no KV."""
+        return max(0, len(self.tokens) - self.computed)
+
+    @property
+    def is_dead(self) -> bool:
+        """Nobody holds a handle on it any more."""
+        return self.hint.next_use == "dead"
 
     @property
     def cursor(self) -> int:
@@ -99,7 +139,7 @@ class Stream:
     @property
     def is_busy(self) -> bool:
         """A node is active that needs forwards."""
-        return self.generation is not None or self.choice is not None
+        return not (self.generation is None and self.choice is None and self.pin is None)
 
     @property
     def is_decoding(self) -> bool:
@@ -115,7 +155,7 @@ class Stream:
     @property
     def target(self) -> int:
         """How many positions the active node needs computed."""
-        if self.choice is not None:
+        if self.choice is not None or self.pin is not None:
             return len(self.tokens)
         if self.generation is None:
             return 0
