@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from furcate.protocol.stream import EngineEvent, EngineRequest
+    from furcate.runtime.cache import Eviction
+    from furcate.runtime.clock import Clock
     from furcate.runtime.engine.batch import ForwardBatch, Model
     from furcate.runtime.engine.executor import Draw, Score, StepResult
     from furcate.runtime.tokenize.base import TextCodec
@@ -261,6 +263,8 @@ def make_scheduler(
     config: ScheduleConfig | None = None,
     constraints: CompileService | None = None,
     overlap: bool = False,
+    eviction: Eviction = "next-use",
+    clock: Clock | None = None,
 ) -> Scheduler:
     """A scheduler over `model` that checks every invariant after every step. `overlap`: a step is
     launched before the one before it is collected, as with native models."""
@@ -273,6 +277,8 @@ def make_scheduler(
             PROTOCOL_VERSION, "test", codec.fingerprint, model.max_context, model.vocab_size
         ),
         config=config or ScheduleConfig(check_invariants=True),
+        eviction=eviction,
+        clock=clock or ManualClock(),
     )
 
 

@@ -13,6 +13,7 @@ from furcate.runtime.tokenize.byte_level import ByteTokenizer
 
 if TYPE_CHECKING:
     from furcate.protocol.constraint import Constraint
+    from furcate.runtime.clock import Clock
     from furcate.runtime.engine.batch import Model
 
 END_ID = 258
@@ -73,6 +74,7 @@ def engine(
     check_invariants: bool = True,
     constraints: CompileService | None = None,
     overlap: bool = False,
+    clock: Clock | None = None,
 ) -> StepEngine:
     config = ScheduleConfig(
         max_rows=max_rows,
@@ -89,6 +91,7 @@ def engine(
             config=config,
             constraints=constraints,
             overlap=overlap,
+            clock=clock,
         )
     )
 
