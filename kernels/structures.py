@@ -29,6 +29,7 @@ __all__ = [
     "RopeWrite",
     "RowType",
     "Rows",
+    "StepAnswers",
     "StepArrays",
     "StepRows",
 ]
@@ -164,6 +165,7 @@ class StepArrays(ctypes.Structure):
         ("num_copies", i32),
         ("num_logits", i32),
         ("num_draws", i32),
+        ("num_scores", i32),
         ("token_ids", pointer),
         ("positions", pointer),
         ("row_starts", pointer),
@@ -173,4 +175,15 @@ class StepArrays(ctypes.Structure):
         ("copies", pointer),
         ("logit_indices", pointer),
         ("draws", pointer),
+        ("scores", pointer),
+    )
+
+
+class StepAnswers(ctypes.Structure):
+    _fields_ = (
+        ("results", pointer),
+        ("top_ids", pointer),
+        ("top_logprobs", pointer),
+        ("count", i64),
+        ("top_stride", i64),
     )

@@ -3,26 +3,10 @@
 #include "forward.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 
 #include "api.h"
 
 namespace furcate {
-
-void Memory::Free::operator()(void* memory) const { std::free(memory); }
-
-void* Memory::reserve(size_t num_bytes) {
-  if (num_bytes > capacity_ || !memory_) {
-    const size_t size = (std::max<size_t>(num_bytes + num_bytes / 4, 64) + 63) / 64 * 64;
-    memory_.reset();
-    capacity_ = 0;
-    memory_.reset(std::aligned_alloc(64, size));
-    if (!memory_) throw std::bad_alloc();
-    capacity_ = size;
-  }
-  return memory_.get();
-}
 
 void Buffer::reserve(int64_t num_rows) {
   const size_t count = static_cast<size_t>(num_rows) * rows.width;

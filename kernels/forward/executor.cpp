@@ -1,7 +1,7 @@
-// The thread that runs forwards, one after the other. `submit` copies a step's arrays and returns;
-// a step starts when the one before it has ended, with nobody's help. Knows no Python: whoever waits
-// here holds no lock but the executor's own.
-#include <algorithm>
+// The thread that runs forwards and draws, one after the other, in the order in which they were
+// asked for: the draws of a step that are asked for late come after its forward and before the next
+// one, which may read their tokens. `submit` and `draw` copy what they are given and return. Knows no
+// Python: whoever waits here holds no lock but the executor's own.
 #include <atomic>
 #include <condition_variable>
 #include <exception>
@@ -20,7 +20,8 @@ namespace furcate {
 namespace {
 
 constexpr int NUM_STEPS = 4;  // kept: those in flight, and the one that a next step may refer to
-constexpr int SPINS = 4000;   // before the thread sleeps: some tens of microseconds
+constexpr int NUM_JOBS = 2 * NUM_STEPS;
+constexpr int SPINS = 4000;  // before the thread sleeps: some tens of microseconds
 constexpr int YIELDS = 50;
 
 void pause() {
@@ -29,61 +30,9 @@ void pause() {
 #endif
 }
 
-template <typename Element>
-void copy_to(std::vector<Element>& to, const Element* from, int64_t count) {
-  to.assign(from, from + count);
-}
-
-int32_t most_alternatives(const std::vector<SampleRow>& draws) {
-  int32_t most = 0;
-  for (const SampleRow& draw : draws) most = std::max(most, draw.num_top);
-  return most;
-}
-
-void draw(Step& step, int32_t vocab_size, const Worker& worker) {
-  worker.each(static_cast<int64_t>(step.draws.size()), [&](int64_t n) {
-    const SampleRow& row = step.draws[n];
-    const float* logits = step.logits + static_cast<int64_t>(row.logit) * vocab_size;
-    sample_row(logits, vocab_size, row, &step.drawn[n], step.top_ids.data() + n * step.top_stride,
-               step.top_logprobs.data() + n * step.top_stride, worker);
-  });
-}
-
 }  // namespace
 
-void Step::take(const StepArrays& arrays) {
-  const int64_t num_rows = arrays.num_rows;
-  copy_to(token_ids, arrays.token_ids, arrays.num_tokens);
-  copy_to(positions, arrays.positions, arrays.num_tokens);
-  copy_to(row_starts, arrays.row_starts, num_rows + 1);
-  copy_to(kv_lens, arrays.kv_lens, num_rows);
-  copy_to(page_table, arrays.page_table, num_rows * arrays.table_stride);
-  copy_to(copies, arrays.copies, arrays.num_copies);
-  copy_to(logit_indices, arrays.logit_indices, arrays.num_logits);
-  copy_to(draws, arrays.draws, arrays.num_draws);
-  row_of_token.resize(arrays.num_tokens);
-  for (int32_t row = 0; row < num_rows; row++)
-    for (int32_t token = row_starts[row]; token < row_starts[row + 1]; token++)
-      row_of_token[token] = row;
-  rows = {arrays.num_rows,   arrays.num_tokens, row_starts.data(),    positions.data(),
-          kv_lens.data(),    page_table.data(), arrays.table_stride};
-  top_stride = most_alternatives(draws);
-  drawn.resize(draws.size());
-  top_ids.resize(draws.size() * top_stride);
-  top_logprobs.resize(draws.size() * top_stride);
-  failed = false;
-}
-
-void Step::resolve(const Step* previous) {
-  for (int32_t& id : token_ids) {
-    if (id >= 0) continue;
-    const size_t draw = static_cast<size_t>(-(id + 1));
-    const bool is_there = previous != nullptr && draw < previous->drawn.size();
-    // Nothing was drawn: the row is dropped by whoever collects.
-    id = is_there ? std::max(previous->drawn[draw].token_id, 0) : 0;
-  }
-}
-
+// One thread at a time calls it.
 class Executor {
  public:
   Executor(Program* program, Pool* pool) : program_(program), pool_(pool) {
@@ -95,84 +44,128 @@ class Executor {
       std::lock_guard<std::mutex> guard(mutex_);
       closing_ = true;
     }
-    submitted_changed_.notify_all();
+    asked_changed_.notify_all();
     thread_.join();
   }
 
   int64_t submit(const StepArrays& arrays) {
-    const int64_t seq = submitted_.load(std::memory_order_relaxed) + 1;
-    Step& step = slot(seq);
+    const int64_t seq = last_seq_ + 1;
     // The slot's step is over, and so is the one behind it, which reads what the slot's has drawn.
     if (seq >= NUM_STEPS) wait(seq - NUM_STEPS + 1);
-    step.seq = seq;
-    step.take(arrays);
-    {
-      std::lock_guard<std::mutex> guard(mutex_);
-      submitted_.store(seq, std::memory_order_release);
-    }
-    submitted_changed_.notify_one();
+    slot(seq).take(arrays);
+    ask(seq, &Executor::compute);
+    last_seq_ = seq;
     return seq;
+  }
+
+  void draw(const SampleRow* rows, int32_t count) {
+    slot(last_seq_).take_late(rows, count);
+    ask(last_seq_, &Executor::draw_late);
   }
 
   void wait(int64_t seq) {
     if (is_done(seq)) return;
     std::unique_lock<std::mutex> lock(mutex_);
-    completed_changed_.wait(lock, [&] { return completed_.load() >= seq; });
+    done_changed_.wait(lock, [&] { return is_done(seq); });
   }
 
-  bool is_done(int64_t seq) const { return completed_.load(std::memory_order_acquire) >= seq; }
+  bool is_done(int64_t seq) const {
+    return done_.load(std::memory_order_acquire) >= step(seq).last_job;
+  }
 
   // The step, which has been submitted and not been overtaken by NUM_STEPS later ones.
-  Step& slot(int64_t seq) { return steps_[seq % NUM_STEPS]; }
-
-  const Program& program() const { return *program_; }
+  const Step& step(int64_t seq) const { return steps_[seq % NUM_STEPS]; }
 
  private:
+  struct Job {
+    int64_t seq;
+    void (Executor::*run)(int64_t seq);
+  };
+
+  Step& slot(int64_t seq) { return steps_[seq % NUM_STEPS]; }
+
+  void ask(int64_t seq, void (Executor::*run)(int64_t)) {
+    const int64_t number = asked_.load(std::memory_order_relaxed) + 1;
+    jobs_[number % NUM_JOBS] = {seq, run};
+    slot(seq).last_job = number;
+    {
+      std::lock_guard<std::mutex> guard(mutex_);
+      asked_.store(number, std::memory_order_release);
+    }
+    asked_changed_.notify_one();
+  }
+
   void loop() {
-    for (int64_t seq = 1; await(seq); seq++) {
-      Step& step = slot(seq);
+    for (int64_t number = 1; await(number); number++) {
+      const Job job = jobs_[number % NUM_JOBS];
       try {
-        compute(step, seq > 1 ? &slot(seq - 1) : nullptr);
+        (this->*job.run)(job.seq);
       } catch (const std::exception&) {  // no memory
-        step.failed = true;
+        slot(job.seq).failed = true;
       }
       {
         std::lock_guard<std::mutex> guard(mutex_);
-        completed_.store(seq, std::memory_order_release);
+        done_.store(number, std::memory_order_release);
       }
-      completed_changed_.notify_all();
+      done_changed_.notify_all();
     }
   }
 
-  void compute(Step& step, const Step* previous) {
-    step.resolve(previous);
+  void compute(int64_t seq) {
+    Step& step = slot(seq);
+    step.resolve(seq > 1 ? &slot(seq - 1) : nullptr);
     program_->prepare(step, fc_pool_threads(pool_));
     run(pool_, [&](const Worker& worker) {
       program_->run(step, worker);
-      draw(step, program_->vocab_size, worker);
+      step.answer(program_->vocab_size, worker);
     });
   }
 
+  void draw_late(int64_t seq) {
+    Step& step = slot(seq);
+    if (step.failed) return;  // it has no logits
+    run(pool_, [&](const Worker& worker) { step.answer_late(program_->vocab_size, worker); });
+  }
+
   // False when the executor is to end.
-  bool await(int64_t seq) {
-    const auto is_there = [&] { return submitted_.load(std::memory_order_acquire) >= seq; };
+  bool await(int64_t number) {
+    const auto is_there = [&] { return asked_.load(std::memory_order_acquire) >= number; };
     for (int n = 0; n < SPINS && !is_there(); n++) pause();
     for (int n = 0; n < YIELDS && !is_there(); n++) std::this_thread::yield();
     std::unique_lock<std::mutex> lock(mutex_);
-    submitted_changed_.wait(lock, [&] { return closing_ || is_there(); });
+    asked_changed_.wait(lock, [&] { return closing_ || is_there(); });
     return is_there();
   }
 
   Program* program_;
   Pool* pool_;
   Step steps_[NUM_STEPS];
+  Job jobs_[NUM_JOBS];
+  int64_t last_seq_ = 0;
   std::mutex mutex_;
-  std::condition_variable submitted_changed_, completed_changed_;
-  std::atomic<int64_t> submitted_{0}, completed_{0};
+  std::condition_variable asked_changed_, done_changed_;
+  std::atomic<int64_t> asked_{0}, done_{0};  // numbers of jobs
   bool closing_ = false;
   std::thread thread_;
 };
 
+// What came of a step's draws or scores, in the executor's memory.
+struct StepAnswers {
+  const void* results;  // SampleResult of draws, float of scores
+  const int32_t* top_ids;  // [count, top_stride]
+  const float* top_logprobs;
+  int64_t count, top_stride;
+};
+
+namespace {
+
+template <typename Each>
+StepAnswers view(const Each& answers) {
+  return {answers.results(), answers.top_ids(), answers.top_logprobs(), answers.count(),
+          answers.top_stride()};
+}
+
+}  // namespace
 }  // namespace furcate
 
 using namespace furcate;
@@ -182,7 +175,7 @@ FC_API Executor* fc_executor_new(Program* program, Pool* pool) {
   return new Executor(program, pool);
 }
 
-// Ends after the steps that are submitted.
+// Ends after what is asked for.
 FC_API void fc_executor_free(Executor* executor) { delete executor; }
 
 // The step's number, counted from 1. Blocks only while three steps are in flight.
@@ -190,10 +183,16 @@ FC_API int64_t fc_executor_submit(Executor* executor, const StepArrays* arrays) 
   return executor->submit(*arrays);
 }
 
-// Blocks until the step is computed and its draws are made; 0, or 1 if it has failed.
+// More draws of the step submitted last; once at most for each. Copies the rows; their arrays stay
+// alive until the step is over.
+FC_API void fc_executor_draw(Executor* executor, const SampleRow* rows, int32_t count) {
+  executor->draw(rows, count);
+}
+
+// Blocks until the step is computed and all that was asked of it is there; 0, or 1 if it has failed.
 FC_API int32_t fc_executor_wait(Executor* executor, int64_t seq) {
   executor->wait(seq);
-  return executor->slot(seq).failed ? 1 : 0;
+  return executor->step(seq).failed ? 1 : 0;
 }
 
 // Whether `fc_executor_wait` would return at once.
@@ -201,23 +200,23 @@ FC_API int32_t fc_executor_is_done(const Executor* executor, int64_t seq) {
   return executor->is_done(seq) ? 1 : 0;
 }
 
-// The logits of a computed step, float [L, vocab_size]; valid until three later steps are
-// submitted.
-FC_API const float* fc_executor_logits(Executor* executor, int64_t seq) {
-  return executor->slot(seq).logits;
+// What follows is of a step that has been waited for, and valid until three later ones are submitted.
+
+// float [L, vocab_size]
+FC_API const float* fc_executor_logits(const Executor* executor, int64_t seq) {
+  return executor->step(seq).logits;
 }
 
-// Results of the draws that came with the step.
-FC_API const SampleResult* fc_executor_drawn(Executor* executor, int64_t seq) {
-  return executor->slot(seq).drawn.data();
+FC_API void fc_executor_draws(const Executor* executor, int64_t seq, StepAnswers* answers) {
+  *answers = view(executor->step(seq).draws);
 }
 
-FC_API int32_t fc_executor_alternatives(Executor* executor, int64_t seq, const int32_t** top_ids,
-                                        const float** top_logprobs) {
-  const Step& step = executor->slot(seq);
-  *top_ids = step.top_ids.data();
-  *top_logprobs = step.top_logprobs.data();
-  return step.top_stride;
+FC_API void fc_executor_late_draws(const Executor* executor, int64_t seq, StepAnswers* answers) {
+  *answers = view(executor->step(seq).late_draws);
 }
 
-FC_API size_t fc_sizeof_StepArrays() { return sizeof(StepArrays); }
+FC_API void fc_executor_scores(const Executor* executor, int64_t seq, StepAnswers* answers) {
+  *answers = view(executor->step(seq).scores);
+}
+
+FC_API size_t fc_sizeof_StepAnswers() { return sizeof(StepAnswers); }

@@ -14,7 +14,13 @@ import numpy as np
 
 from furcate.kernels import structures
 from furcate.kernels.library import check_sizes, declare
-from furcate.kernels.sample.native import SAMPLE_RESULT, SampleResults
+from furcate.kernels.sample.native import (
+    SAMPLE_RESULT,
+    SAMPLE_ROW,
+    SCORE_ROW,
+    SampleResults,
+    ScoreResults,
+)
 from furcate.kernels.structures import (
     ACTIVATIONS,
     EPILOGUES,
@@ -23,6 +29,7 @@ from furcate.kernels.structures import (
     KVPages,
     KVShape,
     RowType,
+    StepAnswers,
     StepArrays,
 )
 
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["Buffer", "ForwardBuilder", "ForwardExecutor", "StepBatch"]
 
 COPY = np.dtype(structures.PageCopy)
+NO_DRAWS, NO_SCORES = np.empty(0, SAMPLE_ROW), np.empty(0, SCORE_ROW)
+KEPT_STEPS = 4  # whose results are valid; NUM_STEPS of executor.cpp
 
 _SIZES = {
     mirror.__name__: mirror
@@ -43,6 +52,7 @@ _SIZES = {
         *(structures.Rows, structures.Norm, structures.RopeWrite, structures.Embedding),
         *(structures.Linear, structures.KVShape, structures.KVPages, structures.StepRows),
         *(structures.PageCopy, structures.Attention, structures.StepArrays),
+        structures.StepAnswers,
     )
 }
 
@@ -210,11 +220,22 @@ class ForwardBuilder:
         return int(kept.ctypes.data)
 
 
+@dataclass(slots=True)
+class _Step:
+    """A step whose results are valid, with what its draws point to."""
+
+    num_logits: int
+    pointees: list[object]
+    is_complete: bool = False  # its late draws have been asked for
+
+
 class ForwardExecutor:
     """Runs the steps of a program in the order of their submission, on a thread of its own.
 
     Up to three steps may be in flight; results of a step are valid until three later ones are
-    submitted. One thread at a time uses it.
+    submitted. Draws are records of SAMPLE_ROW, scores of SCORE_ROW; `pointees` owns what the
+    addresses in draws name, and lives and does not change until the step is over. One thread at a
+    time uses it.
     """
 
     def __init__(self, pool: Pool, program: int, vocab_size: int, kept: list[object]) -> None:
@@ -223,22 +244,28 @@ class ForwardExecutor:
         self._program: int | None = program
         self._vocab_size = vocab_size
         self._kept = kept
-        self._num_logits: dict[int, int] = {}  # of the steps whose results are valid
+        self._steps: dict[int, _Step] = {}  # by number
+        self._seq = 0
         self._process = os.getpid()
         self._address: int | None = None
         self._address = self._lib.fc_executor_new(program, pool.handle)
 
-    def submit(self, batch: StepBatch, draws: tuple[int, int] = (0, 0)) -> int:
-        """The step's number, counted from 1. `draws`: the address of SampleRow structs, which stay
-        alive until the step is collected, and how many there are."""
+    def submit(
+        self,
+        batch: StepBatch,
+        draws: np.ndarray = NO_DRAWS,
+        scores: np.ndarray = NO_SCORES,
+        pointees: object = None,
+    ) -> int:
+        """The step's number, counted from 1."""
         copies = np.array([(c.source, c.target, c.num_tokens) for c in batch.copies], COPY)
-        num_rows, num_logits = len(batch.kv_lens), len(batch.logit_indices)
         arrays = StepArrays(
             num_tokens=len(batch.token_ids),
-            num_rows=num_rows,
+            num_rows=len(batch.kv_lens),
             num_copies=len(copies),
-            num_logits=num_logits,
-            num_draws=draws[1],
+            num_logits=len(batch.logit_indices),
+            num_draws=len(draws),
+            num_scores=len(scores),
             token_ids=_address(batch.token_ids),
             positions=_address(batch.positions),
             row_starts=_address(batch.row_starts),
@@ -247,16 +274,30 @@ class ForwardExecutor:
             table_stride=batch.page_table.shape[1],
             copies=copies.ctypes.data,
             logit_indices=_address(batch.logit_indices),
-            draws=draws[0],
+            draws=_records(draws, SAMPLE_ROW),
+            scores=_records(scores, SCORE_ROW),
         )
-        seq = int(self._lib.fc_executor_submit(self._handle, ctypes.byref(arrays)))
-        self._num_logits[seq] = num_logits
-        self._num_logits.pop(seq - 4, None)
+        self._seq = seq = int(self._lib.fc_executor_submit(self._handle, ctypes.byref(arrays)))
+        self._steps[seq] = _Step(len(batch.logit_indices), [pointees])
+        self._steps.pop(seq - KEPT_STEPS, None)
         return seq
 
+    def draw(self, seq: int, draws: np.ndarray, pointees: object = None) -> None:
+        """More draws of step `seq`, once at most, before the next step is submitted. They are made
+        when its forward has ended, and before the next one begins."""
+        if seq != self._seq or not seq:
+            raise ValueError(f"step {seq!r} is not the last one submitted, {self._seq!r}")
+        step = self._steps[seq]
+        if step.is_complete:
+            raise ValueError(f"late draws of step {seq!r} have been asked for already")
+        handle, address = self._handle, _records(draws, SAMPLE_ROW)
+        step.is_complete = True
+        step.pointees.append(pointees)
+        self._lib.fc_executor_draw(handle, address, len(draws))
+
     def wait(self, seq: int) -> None:
-        """Until the step has been computed and its draws are made; blocks without the GIL."""
-        assert seq in self._num_logits, f"step {seq} is not among the last that were submitted"
+        """Until the step and all that was asked of it is there; blocks without the GIL."""
+        assert seq in self._steps, f"step {seq} is not among the last that were submitted"
         if self._lib.fc_executor_wait(self._handle, seq):
             raise MemoryError(f"step {seq} found no memory for its activations")
 
@@ -264,27 +305,40 @@ class ForwardExecutor:
         """Whether `wait` would return at once."""
         return bool(self._lib.fc_executor_is_done(self._handle, seq))
 
+    # Results of a step that has been waited for.
+
     def logits(self, seq: int) -> np.ndarray:
-        """The logits of a step that has been waited for, float32 [L, vocab_size]: a view."""
-        num_logits = self._num_logits[seq]
+        """The logits, float32 [L, vocab_size]: a view."""
+        num_logits = self._steps[seq].num_logits
         if not num_logits:
             return np.empty((0, self._vocab_size), np.float32)
         address = self._lib.fc_executor_logits(self._handle, seq)
         flat = (ctypes.c_float * (num_logits * self._vocab_size)).from_address(address)
         return np.frombuffer(memoryview(flat), np.float32).reshape(num_logits, self._vocab_size)
 
-    def drawn(self, seq: int, num_draws: int) -> SampleResults:
-        """What came of the step's draws."""
-        ids, logprobs = ctypes.c_void_p(), ctypes.c_void_p()
-        stride = self._lib.fc_executor_alternatives(
-            self._handle, seq, ctypes.byref(ids), ctypes.byref(logprobs)
-        )
-        results = _copy(self._lib.fc_executor_drawn(self._handle, seq), num_draws, SAMPLE_RESULT)
-        shape, count = (num_draws, int(stride)), num_draws * int(stride)
-        return SampleResults(
-            results,
-            _copy(ids.value, count, np.dtype(np.int32)).reshape(shape),
-            _copy(logprobs.value, count, np.dtype(np.float32)).reshape(shape),
+    def drawn(self, seq: int) -> SampleResults:
+        """What came of the draws of `submit`."""
+        return SampleResults(*self._answers(self._lib.fc_executor_draws, seq, SAMPLE_RESULT))
+
+    def drawn_late(self, seq: int) -> SampleResults:
+        """What came of the draws of `draw`."""
+        return SampleResults(*self._answers(self._lib.fc_executor_late_draws, seq, SAMPLE_RESULT))
+
+    def scored(self, seq: int) -> ScoreResults:
+        return ScoreResults(*self._answers(self._lib.fc_executor_scores, seq, np.dtype(np.float32)))
+
+    def _answers(
+        self, function: ctypes._NamedFuncPointer, seq: int, dtype: np.dtype[np.generic]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Results, and ids and log-probabilities of the likeliest beside each, as copies."""
+        assert seq in self._steps, f"step {seq} is not among the last that were submitted"
+        found = StepAnswers()
+        function(self._handle, seq, ctypes.byref(found))
+        shape, size = (found.count, found.top_stride), found.count * found.top_stride
+        return (
+            _copy(found.results, found.count, dtype),
+            _copy(found.top_ids, size, np.dtype(np.int32)).reshape(shape),
+            _copy(found.top_logprobs, size, np.dtype(np.float32)).reshape(shape),
         )
 
     def close(self) -> None:
@@ -298,6 +352,7 @@ class ForwardExecutor:
         if program is not None:
             self._lib.fc_program_free(program)
         self._kept.clear()
+        self._steps.clear()
 
     def __del__(self) -> None:
         self.close()  # what the thread reads is not to go before it
@@ -315,6 +370,13 @@ def _copy(address: int | None, count: int, dtype: np.dtype[np.generic]) -> np.nd
         return np.empty(count, dtype)
     memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
     return np.frombuffer(memoryview(memory), dtype).copy()
+
+
+def _records(rows: np.ndarray, dtype: np.dtype[np.void]) -> int:
+    """The address of contiguous records."""
+    assert rows.dtype == dtype, rows.dtype
+    assert rows.flags.c_contiguous
+    return int(rows.__array_interface__["data"][0])
 
 
 def _address(array: np.ndarray) -> int:
@@ -346,8 +408,10 @@ def _bind(library: Library) -> ctypes.CDLL:
         "fc_executor_wait": ([pointer, i64], i32),
         "fc_executor_is_done": ([pointer, i64], i32),
         "fc_executor_logits": ([pointer, i64], pointer),
-        "fc_executor_drawn": ([pointer, i64], pointer),
-        "fc_executor_alternatives": ([pointer, i64, pointer, pointer], i32),
+        "fc_executor_draw": ([pointer, pointer, i32], None),
+        "fc_executor_draws": ([pointer, i64, pointer], None),
+        "fc_executor_late_draws": ([pointer, i64, pointer], None),
+        "fc_executor_scores": ([pointer, i64, pointer], None),
     }
     declare(lib, functions)
     return lib

@@ -1,17 +1,15 @@
 """The executor of native models: forwards run on a thread of their own, outside the GIL.
 
-Rows that need no mask are drawn by that thread as soon as the logits are there; masked rows and
-scores by the pool's threads when they are collected. Knows no streams.
+That thread also makes all draws and scores, so that a forward which reads tokens of the one before
+it waits for nobody. Knows no streams.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from furcate.kernels.sample.native import SAMPLE_ROW, ScoreResults
-from furcate.runtime.sample.native import NativeSampler, PackedDraws
+from furcate.kernels.forward.native import KEPT_STEPS
+from furcate.runtime.sample.native import NativeSampler
 
 from .executor import Draw, Score, StepResult
 
@@ -19,20 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from furcate.runtime.model.native import NativeModel
+    from furcate.runtime.sample.native import PackedDraws
 
     from .batch import ForwardBatch
 
 __all__ = ["NativeExecutor"]
 
-NO_SCORES = ScoreResults(
-    np.empty(0, np.float32), np.empty((0, 0), np.int32), np.empty((0, 0), np.float32)
-)
-
 
 class NativeExecutor:
     """Implements Executor over a NativeModel. Up to three forwards may be in flight."""
 
-    is_asynchronous = False  # until late draws feed the next forward
+    is_asynchronous = True
 
     def __init__(self, model: NativeModel, num_pages: int, page_size: int) -> None:
         self.model = model
@@ -41,8 +36,9 @@ class NativeExecutor:
         model.allocate(num_pages, page_size)
         self._forwards = model.executor
         self._sampler = NativeSampler(model.pool.library, model.pool, model.vocab_size)
-        self._packed: dict[int, PackedDraws] = {}  # of `submit`, by sequence number
-        self._late: dict[int, PackedDraws] = {}  # of `draw`
+        # By number: of `submit`, and of `draw` where it was called.
+        self._asked: dict[int, PackedDraws] = {}
+        self._late: dict[int, PackedDraws] = {}
 
     @property
     def vocab_size(self) -> int:
@@ -55,29 +51,30 @@ class NativeExecutor:
     def submit(
         self, batch: ForwardBatch, draws: Sequence[Draw] = (), scores: Sequence[Score] = ()
     ) -> int:
-        packed = self._sampler.pack(draws, scores)
-        seq = self._forwards.submit(batch, (packed.address, len(draws)))
-        self._packed[seq] = packed
+        asked = self._sampler.pack(draws, scores)
+        seq = self._forwards.submit(batch, asked.rows, asked.scores, asked.pointees)
+        self._asked[seq] = asked
+        self._forget(seq - KEPT_STEPS)
         return seq
 
     def draw(self, seq: int, draws: Sequence[Draw]) -> None:
-        self._late[seq] = self._sampler.pack(draws)
+        late = self._sampler.pack(draws)
+        self._forwards.draw(seq, late.rows, late.pointees)
+        self._late[seq] = late
 
     def is_done(self, seq: int) -> bool:
         return self._forwards.is_done(seq)
 
     def collect(self, seq: int) -> StepResult:
+        asked, late = self._asked[seq], self._late.get(seq)
+        self._forget(seq)
         self._forwards.wait(seq)
-        packed, late = self._packed.pop(seq), self._late.pop(seq, None)
-        drawn = self._forwards.drawn(seq, len(packed.rows))
-        scored = NO_SCORES
-        if len(packed.scores):
-            only = PackedDraws(np.empty(0, SAMPLE_ROW), packed.scores, [], [])
-            scored = self._sampler.run(self._forwards.logits(seq), only)[1]
-        sampled, scores = self._sampler.unpack(packed, drawn, scored)
+        sampled = self._sampler.unpack_draws(asked, self._forwards.drawn(seq))
         if late is not None:
-            results = self._sampler.run(self._forwards.logits(seq), late)
-            sampled = [*sampled, *self._sampler.unpack(late, *results)[0]]
+            sampled += self._sampler.unpack_draws(late, self._forwards.drawn_late(seq))
+        if not len(asked.scores):
+            return StepResult(sampled, ())
+        scores = self._sampler.unpack_scores(asked, self._forwards.scored(seq))
         return StepResult(sampled, scores)
 
     def read_page(self, page: int) -> bytes:
@@ -85,3 +82,9 @@ class NativeExecutor:
 
     def close(self) -> None:
         self.model.close()
+
+    def _forget(self, last: int) -> None:
+        """Of forwards up to `last`: collected ones, and those that nobody collects."""
+        for asked in (self._asked, self._late):
+            for seq in [each for each in asked if each <= last]:
+                del asked[seq]

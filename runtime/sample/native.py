@@ -39,18 +39,13 @@ GREEDY = PACK_SAMPLE_ROW.pack(0, 0, 0.0, 1.0, *[0.0] * 3, 1.0, -1, *[0] * 12)
 
 
 class PackedDraws(NamedTuple):
-    """Records of draws and scores with everything that they point to: it stays alive and as it is
-    until their results are there."""
+    """Records of draws and scores. `pointees` are the arrays that records point to: they stay alive
+    and as they are until the results are there."""
 
     rows: np.ndarray  # SAMPLE_ROW [n]
     scores: np.ndarray  # SCORE_ROW [m]
     num_tops: list[int]  # of the draws; -1 where no log-probability is wanted
     pointees: list[np.ndarray]
-
-    @property
-    def address(self) -> int:
-        """Of the first record of `rows`."""
-        return int(self.rows.ctypes.data)
 
 
 class _Pointees:
@@ -122,10 +117,8 @@ class NativeSampler:
         return self._kernel.sample(logits, packed.rows), self._kernel.score(logits, packed.scores)
 
     @staticmethod
-    def unpack(
-        packed: PackedDraws, drawn: SampleResults, scored: ScoreResults
-    ) -> tuple[list[Sampled], list[Alternatives]]:
-        """What Sampler.sample and log_probs give, in the order of the packed ones."""
+    def unpack_draws(packed: PackedDraws, drawn: SampleResults) -> list[Sampled]:
+        """What Sampler.sample gives, in the order of the packed draws."""
         statuses = drawn.results["status"].tolist()
         tokens = drawn.results["token_id"].tolist()
         sampled = [
@@ -139,10 +132,12 @@ class NativeSampler:
             for n, answer in enumerate(answers):
                 if packed.num_tops[n] >= 0 and statuses[n] == SampleStatus.DRAWN:
                     sampled[n] = Sampled(tokens[n], answer)
-        if not len(packed.scores):
-            return sampled, []
-        num_tops = packed.scores["num_top"].tolist()
-        return sampled, _alternatives(num_tops, scored.logprobs, scored)
+        return sampled
+
+    @staticmethod
+    def unpack_scores(packed: PackedDraws, scored: ScoreResults) -> list[Alternatives]:
+        """What log_probs gives, in the order of the packed scores."""
+        return _alternatives(packed.scores["num_top"].tolist(), scored.logprobs, scored)
 
 
 def _is_plain(sampling: Sampling) -> bool:

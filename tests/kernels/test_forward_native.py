@@ -161,7 +161,7 @@ def greedy(*logits: int, mask: np.ndarray | None = None) -> np.ndarray:
 
 
 def submit_with(executor: ForwardExecutor, batch: Batch, rows: np.ndarray) -> int:
-    return executor.submit(batch, (rows.ctypes.data, len(rows)))
+    return executor.submit(batch, rows)
 
 
 def thread_ids() -> set[int]:
@@ -224,7 +224,7 @@ def test_a_negative_id_is_the_token_that_the_step_before_has_drawn(tier: str) ->
         first = submit_with(executor, several(*ids), rows)
         second = submit_with(executor, several(-3, -2, -1), no_rows)
         executor.wait(second)
-        np.testing.assert_array_equal(executor.drawn(first, 3).results["token_id"], expected)
+        np.testing.assert_array_equal(executor.drawn(first).results["token_id"], expected)
         np.testing.assert_array_equal(executor.logits(second), follow)
 
 
@@ -239,10 +239,10 @@ def test_a_chain_of_draws_needs_nobody_between_the_steps(executor: ForwardExecut
     for begin in range(1, 20):
         seq = submit_with(executor, row(-1, begin=begin, first_page=5), rows)
         executor.wait(previous)
-        drawn.append(int(executor.drawn(previous, 1).results["token_id"][0]))
+        drawn.append(int(executor.drawn(previous).results["token_id"][0]))
         previous = seq
     executor.wait(previous)
-    drawn.append(int(executor.drawn(previous, 1).results["token_id"][0]))
+    drawn.append(int(executor.drawn(previous).results["token_id"][0]))
     assert drawn == ids[1:]
 
 
@@ -254,7 +254,7 @@ def test_a_step_after_a_draw_that_found_nothing_is_computed_all_the_same(
     first = submit_with(executor, row(3), rows)
     second = executor.submit(row(-1, first_page=1))
     executor.wait(second)
-    assert executor.drawn(first, 1).results["token_id"][0] == -1
+    assert executor.drawn(first).results["token_id"][0] == -1
     # Nobody asked for a draw in the step before either.
     third = executor.submit(row(-5, first_page=1))
     executor.wait(third)
@@ -391,7 +391,7 @@ def test_every_struct_has_the_size_that_its_library_says(tier: str) -> None:
         if isinstance(mirror := getattr(structures, name), type)
         and issubclass(mirror, ctypes.Structure)
     }
-    assert len(mirrors) == 11
+    assert len(mirrors) == 12
     check_sizes(library(tier).lib, mirrors)
     with running(tier):  # binding checks them too
         pass

@@ -8,6 +8,12 @@
 
 namespace furcate {
 class Executor;
+struct StepAnswers {
+  const void* results;
+  const int32_t* top_ids;
+  const float* top_logprobs;
+  int64_t count, top_stride;
+};
 }
 
 using namespace furcate;
@@ -27,8 +33,11 @@ Executor* fc_executor_new(Program*, Pool*);
 void fc_executor_free(Executor*);
 int64_t fc_executor_submit(Executor*, const StepArrays*);
 int32_t fc_executor_wait(Executor*, int64_t);
-const float* fc_executor_logits(Executor*, int64_t);
-const SampleResult* fc_executor_drawn(Executor*, int64_t);
+const float* fc_executor_logits(const Executor*, int64_t);
+void fc_executor_draw(Executor*, const SampleRow*, int32_t);
+void fc_executor_draws(const Executor*, int64_t, StepAnswers*);
+void fc_executor_late_draws(const Executor*, int64_t, StepAnswers*);
+void fc_executor_scores(const Executor*, int64_t, StepAnswers*);
 }
 
 namespace {
@@ -127,6 +136,14 @@ class Model {
   std::vector<KVPages> layers_;
 };
 
+SampleRow greedy() {
+  SampleRow row{};
+  row.top_p = 1.0;
+  row.repetition_penalty = 1.0f;
+  row.num_top = -1;
+  return row;
+}
+
 // Submits a step whose arrays are gone when this returns.
 int64_t submit(Executor* executor, const ::Step& step, std::vector<int32_t> ids,
                const std::vector<PageCopy>& copies, const std::vector<SampleRow>& draws) {
@@ -146,31 +163,73 @@ int64_t submit(Executor* executor, const ::Step& step, std::vector<int32_t> ids,
   arrays.kv_lens = rows.kv_lens;
   arrays.page_table = rows.page_table;
   arrays.table_stride = rows.table_stride;
+  const ScoreRow scores[] = {{0, 3, 2}, {rows.num_rows - 1, -1, 0}};
+  arrays.num_scores = 2;
+  arrays.scores = scores;
   arrays.copies = copies.data();
   arrays.logit_indices = logits.data();
   arrays.draws = draws.data();
   return fc_executor_submit(executor, &arrays);
 }
 
+// Rows and mask are gone when this returns, but for what draws point to: the caller's `mask`.
+void draw_late(Executor* executor, int32_t count, const ::Buffer<uint32_t>& mask) {
+  ::Buffer<SampleRow> rows(count);
+  for (int32_t n = 0; n < count; n++) {
+    rows[n] = greedy();
+    rows[n].mask = mask.data();
+    rows[n].num_top = n;
+  }
+  fc_executor_draw(executor, rows.data(), count);
+}
+
+// The tokens of draws, all of which have been made.
+void expect_drawn(const StepAnswers& answers, int64_t count) {
+  EXPECT(answers.count == count);
+  const auto* results = static_cast<const SampleResult*>(answers.results);
+  for (int64_t n = 0; n < count; n++) {
+    EXPECT(results[n].status == SampleStatus::drawn);
+    EXPECT(results[n].token_id >= 0 && results[n].token_id < VOCAB);
+    for (int64_t i = 0; i < n && i < answers.top_stride; i++)
+      EXPECT(answers.top_ids[n * answers.top_stride + i] >= 0);
+  }
+}
+
+void expect_answers(Executor* executor, int64_t seq, int64_t num_late) {
+  EXPECT(fc_executor_wait(executor, seq) == 0);
+  StepAnswers answers{};
+  fc_executor_draws(executor, seq, &answers);
+  expect_drawn(answers, 1);
+  fc_executor_late_draws(executor, seq, &answers);
+  if (num_late) expect_drawn(answers, num_late);
+  fc_executor_scores(executor, seq, &answers);
+  EXPECT(answers.count == 2 && answers.top_stride == 2);
+  const auto* scores = static_cast<const float*>(answers.results);
+  EXPECT(scores[0] < 0 && scores[1] != scores[1]);
+}
+
 void steps(RowType type, int num_threads) {
   Pool* pool = fc_pool_new(num_threads, nullptr);
   {
+    ::Buffer<uint32_t> mask((VOCAB + 31) / 32);
+    mask.fill(0x55555555u);
     Model model(type, pool);
     Executor* executor = fc_executor_new(model.program, pool);
-    SampleRow greedy{};
-    greedy.top_p = 1.0;
-    greedy.repetition_penalty = 1.0f;
-    greedy.num_top = -1;
-    const std::vector<SampleRow> draws(1, greedy);
+    const std::vector<SampleRow> draws(1, greedy());
     submit(executor, ::Step(SHAPE, {{17, 17}, {1, 1}, {40, 40}}), {1, 2, 3}, {}, draws);
-    submit(executor, ::Step(SHAPE, {{1, 18}, {1, 2}}), {-1, 5}, {{0, 9, 15}}, draws);
+    draw_late(executor, 3, mask);
+    submit(executor, ::Step(SHAPE, {{1, 18}, {1, 2}, {1, 3}}), {-1, 5, -4}, {{0, 9, 15}}, draws);
     const int64_t last = submit(executor, ::Step(SHAPE, {{300, 300}}), {7, 8}, {}, draws);
-    EXPECT(fc_executor_wait(executor, last) == 0);
-    EXPECT(fc_executor_drawn(executor, last)->status == SampleStatus::drawn);
+    expect_answers(executor, last - 2, 3);
+    expect_answers(executor, last, 0);
     const float logit = fc_executor_logits(executor, last)[VOCAB - 1];
     EXPECT(logit == logit);
-    for (int32_t length = 19; length < 24; length++)
-      submit(executor, ::Step(SHAPE, {{1, length}}), {-1}, {}, draws);
+    for (int32_t length = 19; length < 27; length++) {
+      const int64_t seq = submit(executor, ::Step(SHAPE, {{1, length}}), {-1 - length % 3}, {}, draws);
+      if (length % 3) draw_late(executor, length % 3, mask);
+      if (length == 22) expect_answers(executor, seq - 1, 0);
+      if (length == 23) expect_answers(executor, seq, 2);
+    }
     fc_executor_free(executor);  // with steps in flight
   }
   fc_pool_free(pool);

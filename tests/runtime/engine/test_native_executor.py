@@ -14,7 +14,7 @@ from tests.fakes.native_models import Row, batch_of, native_model, random_ids
 from tests.kernels.native import AVAILABLE
 
 from furcate.protocol.sampling import Sampling
-from furcate.runtime.engine.executor import Draw, ModelExecutor, Score
+from furcate.runtime.engine.executor import Draw, ModelExecutor, Score, StepResult
 from furcate.runtime.engine.native import NativeExecutor
 from furcate.runtime.sample.batch import SampleRow
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from furcate.runtime.engine.batch import ForwardBatch
+    from furcate.runtime.engine.executor import Executor
     from furcate.runtime.model.native import NativeModel
 
 SHAPE = LlamaShape(
@@ -105,11 +106,19 @@ MASKED = [draw(5, mask=EVEN, num_logprobs=0), draw(6, Sampling(temperature=1.0),
 SCORES = [Score(0, 7), Score(43, 82, 4)]
 
 
+def collected(executor: Executor, seq: int, late: Sequence[Draw] = ()) -> StepResult:
+    if late:
+        executor.draw(seq, late)
+    return executor.collect(seq)
+
+
 def test_draws_and_scores_are_those_of_the_executor_in_torch(path: Path) -> None:
     with native(path) as executor, reference(path) as other:
         for seed in range(5):
-            found = executor.collect(executor.submit(step(seed), DRAWS), MASKED, SCORES)
-            expected = other.collect(other.submit(step(seed), DRAWS), MASKED, SCORES)
+            found, expected = (
+                collected(each, each.submit(step(seed), DRAWS, SCORES), MASKED)
+                for each in (executor, other)
+            )
             assert len(found.sampled) == len(DRAWS) + len(MASKED)
             for a, b in zip(found.sampled, expected.sampled, strict=True):
                 assert (a.token_id, a.are_broken) == (b.token_id, b.are_broken)
@@ -122,21 +131,21 @@ def test_draws_and_scores_are_those_of_the_executor_in_torch(path: Path) -> None
                 assert [i for i, _ in c.top] == [i for i, _ in d.top]
 
 
-def tokens(executor: NativeExecutor, seq: int, draws: Sequence[Draw] = ()) -> list[int | None]:
-    return [sampled.token_id for sampled in executor.collect(seq, draws, ()).sampled]
+def tokens(executor: Executor, seq: int, late: Sequence[Draw] = ()) -> list[int | None]:
+    return [sampled.token_id for sampled in collected(executor, seq, late).sampled]
 
 
-def test_masked_rows_are_drawn_while_later_forwards_run(path: Path) -> None:
-    """They and the forwards share the pool's threads."""
+def test_masked_rows_are_drawn_between_forwards_that_are_in_flight(path: Path) -> None:
     with native(path) as executor:
         alone = [tokens(executor, executor.submit(step(seed), DRAWS), MASKED) for seed in range(30)]
         assert alone[0] != alone[1]
         ahead = executor.submit(step(0), DRAWS)
         for seed in range(30):
+            executor.draw(ahead, MASKED)
             next_one = executor.submit(step((seed + 1) % 30), DRAWS)
-            assert tokens(executor, ahead, MASKED) == alone[seed]
+            assert tokens(executor, ahead) == alone[seed]
             ahead = next_one
-        executor.collect(ahead, (), ())
+        executor.collect(ahead)
 
 
 def test_a_step_that_nobody_collects_is_passed_over(path: Path) -> None:

@@ -38,7 +38,7 @@ def _sample(
     sampler = _native(tier, logits.shape[1], num_threads)
     is_shared = logits.shape[0] == 1
     packed = sampler.pack([(0 if is_shared else n, row) for n, row in enumerate(rows)])
-    return sampler.unpack(packed, *sampler.run(logits.numpy(), packed))[0]
+    return sampler.unpack_draws(packed, sampler.run(logits.numpy(), packed)[0])
 
 
 def _logits(
@@ -324,7 +324,8 @@ def test_scores_are_those_of_the_python_sampler(tier: str, vocab_size: int) -> N
     queries = [(5, 0, 0), (0, vocab_size - 1, 20), (5, vocab_size // 2, 3), (3, 0, 1)]
     sampler = _native(tier, vocab_size)
     packed = sampler.pack([], queries)
-    sampled, ours = sampler.unpack(packed, *sampler.run(logits.numpy(), packed))
+    drawn, scored = sampler.run(logits.numpy(), packed)
+    sampled, ours = sampler.unpack_draws(packed, drawn), sampler.unpack_scores(packed, scored)
     assert sampled == []
     _assert_close(ours, log_probs(logits, queries))
 
@@ -335,7 +336,7 @@ def test_scores_of_a_row_that_is_not_made_of_numbers_are_none(tier: str) -> None
     logits[0, 7], logits[1, 7], logits[2] = torch.nan, torch.inf, -torch.inf
     sampler = _native(tier, VOCAB)
     packed = sampler.pack([], [(n, 3, 2) for n in range(3)])
-    _, scores = sampler.unpack(packed, *sampler.run(logits.numpy(), packed))
+    scores = sampler.unpack_scores(packed, sampler.run(logits.numpy(), packed)[1])
     assert all(np.isnan(score.logprob) and score.top == () for score in scores)
 
 
@@ -345,7 +346,8 @@ def test_the_likeliest_are_fewer_where_the_rest_is_impossible(tier: str) -> None
     logits[0, [900, 3]] = 1.0
     sampler = _native(tier, VOCAB)
     packed = sampler.pack([], [(0, 900, 5), (0, 4, 1)])
-    _, (both, impossible) = sampler.unpack(packed, *sampler.run(logits.numpy(), packed))
+    scored = sampler.run(logits.numpy(), packed)[1]
+    both, impossible = sampler.unpack_scores(packed, scored)
     half = np.log(0.5)
     _assert_close([both], [Alternatives(half, ((3, half), (900, half)))])
     assert impossible.logprob == -np.inf
@@ -362,14 +364,15 @@ def test_what_a_draw_reads_may_grow_after_it_is_packed() -> None:
     logits[0, 4], logits[0, 9] = 5.0, 2.0
     packed = sampler.pack([(0, row)])
     output.extend([9] * 10_000)
-    sampled, _ = sampler.unpack(packed, *sampler.run(logits.numpy(), packed))
+    sampled = sampler.unpack_draws(packed, sampler.run(logits.numpy(), packed)[0])
     assert sampled[0].token_id == 9
 
 
 def test_no_draws_and_no_scores_are_an_empty_answer() -> None:
     sampler = _native(AVAILABLE[0], VOCAB)
     packed = sampler.pack([])
-    assert sampler.unpack(packed, *sampler.run(_logits(1).numpy(), packed)) == ([], [])
+    drawn, scored = sampler.run(_logits(1).numpy(), packed)
+    assert sampler.unpack_draws(packed, drawn) == sampler.unpack_scores(packed, scored) == []
 
 
 def test_logits_are_left_as_they_are() -> None:
