@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from furcate.errors import FurcateError
 
 __all__ = ["Cell", "Failure", "Outcome", "Ready", "Waiter"]
@@ -58,10 +60,12 @@ Outcome = Ready | Failure
 
 @dataclass(slots=True, eq=False)
 class Cell:
-    """`value` is None for a part of the graph that the client has no name for."""
+    """`value` is None for a part of the graph that the client has no name for. `sources` are the
+    cells that it is computed from, where that is not the engine's work."""
 
     ordinal: int
     branch: int | None = None
     value: int | None = None
     outcome: Outcome | None = None  # set once, by Program.resolve
     waiters: list[Waiter] = field(default_factory=list)
+    sources: Sequence[Cell] = ()

@@ -35,6 +35,9 @@ class Choice:
     def take(self, ids: Sequence[int]) -> None:
         raise WireError("the engine reports tokens of a Choose")
 
+    def begin_again(self) -> None:
+        pass  # nothing is known of it before it is done
+
     def complete(self, done: NodeDone) -> None:
         result = done.choice
         if result is None or not 0 <= result.winner < len(self._node.choices):

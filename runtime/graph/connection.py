@@ -1,14 +1,16 @@
 """One client: its two tables, its programs, and the rules of talking to it.
 
 A request that makes no sense refuses the connection; a program that makes no sense is refused
-alone. Knows no sockets: whoever drives the front closes a refused connection.
+alone. What goes wrong inside costs a program or, where it is none's, the connection. Knows no
+sockets: whoever drives the front closes a refused connection.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from furcate.errors import FurcateError, UsageError, WireError
+from furcate.errors import BackendError, FurcateError, UsageError, WireError
 from furcate.protocol.message import (
     PROTOCOL_VERSION,
     Bye,
@@ -28,7 +30,7 @@ from .intake import take_nodes
 from .program import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from furcate.protocol.message import Event, Request
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from .desk import Desk
 
 __all__ = ["Connection"]
+
+log = logging.getLogger(__name__)
 
 
 class Connection:
@@ -56,12 +60,16 @@ class Connection:
             self._receive(request, now)
         except WireError as error:
             self._refuse(error.code, str(error))
+        except Exception as error:
+            log.exception("a request of client %r has failed inside", self.client)
+            what = f"{type(request).__name__}: {type(error).__name__}: {error}"
+            self._refuse(BackendError.code, f"the server failed on a request, {what}")
 
     def close(self) -> None:
         """Cancels all programs and gives back what the connection holds; callable twice."""
         self.is_closed = True
         for program in self.programs.values():
-            program.release()
+            self._guarded(program, program.release)
         for shared in self.constraints:
             self._desk.constraints.release(shared)
         self.programs.clear()
@@ -85,7 +93,7 @@ class Connection:
             case Release(programs=program_ids):
                 for program_id in program_ids:
                     if (program := self.programs.pop(program_id, None)) is not None:
-                        program.release()
+                        self._guarded(program, program.release)
             case Bye():
                 self.close()
 
@@ -131,6 +139,9 @@ class Connection:
         if program.abortion is not None:
             program.refuse_nodes(graph.nodes)
             return
+        self._guarded(program, lambda: self._extend_program(program, graph))
+
+    def _extend_program(self, program: Program, graph: Graph) -> None:
         first = program.num_nodes
         try:
             _check_order(program, graph)
@@ -155,12 +166,20 @@ class Connection:
         if problem is not None or graph.options is None:
             self._tell(Finished(graph.program, Usage(), *(problem or ())))
             return None
+        options = graph.options
+        deadline = None if options.timeout_s is None else now + options.timeout_s
         program = Program(
-            graph.program, next(desk.serials), graph.options, desk.setting, desk.streams, self._tell
+            graph.program,
+            next(desk.serials),
+            options,
+            desk.setting,
+            desk.streams,
+            self._tell,
+            deadline,
         )
         self.programs[graph.program] = program
-        if graph.options.timeout_s is not None:
-            desk.deadlines.add(now + graph.options.timeout_s, program)
+        if deadline is not None:
+            desk.deadlines.add(deadline, program)
         return program
 
     def _cancel(self, program_id: int, branch: int | None) -> None:
@@ -168,9 +187,15 @@ class Connection:
         if program is None:
             return
         if branch is None:
-            program.abort("cancelled", "the program was cancelled")
+            self._guarded(program, lambda: program.abort("cancelled", "the program was cancelled"))
         else:
-            program.cancel_branch(branch)
+            self._guarded(program, lambda: program.cancel_branch(branch))
+
+    def _guarded(self, program: Program, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            program.crash(error)
 
     def _refuse(self, code: str, message: str) -> None:
         self.close()

@@ -31,6 +31,9 @@ class Derived:
     compute: Callable[[], Ready]
     num_there: int = 0
 
+    def __post_init__(self) -> None:
+        self.cell.sources = self.needs
+
     def advance(self) -> None:
         while self.num_there < len(self.needs):
             need = self.needs[self.num_there]

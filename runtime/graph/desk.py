@@ -10,6 +10,7 @@ from .constraints import ConstraintPool
 from .deadlines import Deadlines
 from .outbox import Outbox
 from .streams import Streams
+from .suspects import Suspects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +22,13 @@ __all__ = ["Desk"]
 
 @dataclass(slots=True)
 class Desk:
-    """`lost` says how the engine ended; None while it lives."""
+    """`lost` says how the engine ended for good; None while there is one or another will come."""
 
     setting: Setting
     outbox: Outbox = field(default_factory=Outbox)
     deadlines: Deadlines = field(default_factory=Deadlines)
     serials: Iterator[int] = field(default_factory=count)
+    suspects: Suspects = field(default_factory=Suspects)
     lost: str | None = None
     streams: Streams = field(init=False)
     constraints: ConstraintPool = field(init=False)

@@ -3,30 +3,36 @@
 A state machine without sockets, threads and clocks. Its driver hands it what has arrived and the
 time, and fetches what is to be sent: `handle`, `handle_engine` and `tick` in, `drain` out. The same
 object serves clients over ZeroMQ and a program in the engine's own process.
+
+The books of the front hold everything that an engine was told and has answered. So an engine that
+ends can be followed by another: between `suspend` and the next EngineReady the front goes on taking
+requests, then the new engine gets what is open, with known results in place of their generation.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from furcate.errors import ConnectionFailed
+from furcate.errors import ConnectionFailed, CrashSuspect
 from furcate.protocol.message import PROTOCOL_VERSION
 from furcate.protocol.stream import EngineReady
 
 from .connection import Connection
 from .desk import Desk
+from .hints import send_hints
 from .limits import Limits
 from .setting import Setting
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from furcate.protocol.message import Request
-    from furcate.protocol.stream import EngineEvent
+    from furcate.protocol.stream import EngineEvent, NodeDone, StreamEnded, Tokens
     from furcate.runtime.tokenize.base import TextCodec
     from furcate.runtime.tokenize.template import ChatTemplate
 
     from .outbox import Outbox
+    from .program import Program
 
 __all__ = ["Front"]
 
@@ -52,23 +58,23 @@ class Front:
 
     def handle(self, client: Hashable, requests: Sequence[Request], now: float) -> None:
         """What a connected client has sent, in order."""
+        self._desk.streams.now = now
         connection = self._connections[client]
         for request in requests:
             connection.receive(request, now)
 
     def handle_engine(self, events: Sequence[EngineEvent], now: float) -> None:
-        """What the engine has sent, in order. Raises WireError where that cannot be; the engine is
-        then to be given up, see `engine_lost`."""
-        touched = {}
+        """What the engine has sent, in order. An event that cannot be costs the program that it is
+        about. Raises ConnectionFailed for an engine that is another than the one before."""
+        self._desk.streams.now = now
+        touched: dict[Program, None] = {}
         for event in events:
             if isinstance(event, EngineReady):
                 self._engine_is_ready(event)
-                continue
-            program = self._desk.streams.receive(event)
-            if program is not None:
-                touched[program.serial] = program
-        for program in touched.values():
-            program.settle()
+            elif (program := self._desk.streams.program_of(event)) is not None:
+                touched[program] = None
+                self._receive(program, event)
+        self._settle(touched)
 
     def disconnect(self, client: Hashable) -> None:
         """The client has left or is gone: its programs are cancelled. Callable twice."""
@@ -82,9 +88,27 @@ class Front:
         connection = self._connections.get(client)
         return connection is None or connection.is_closed
 
+    def suspend(self, message: str) -> None:
+        """The engine has ended and another will be started. Everything waits for it, but for the
+        program that is to blame, if there is one: that one ends, and `message` says how the engine
+        did. Changes nothing while there is no engine anyway."""
+        desk = self._desk
+        if not desk.outbox.has_engine or desk.lost is not None:
+            return
+        desk.outbox.lose_engine()
+        had_streams = dict.fromkeys(program for program, _ in desk.streams)
+        desk.streams.engine_ended()
+        culprit = desk.suspects.engine_ended(desk.streams)
+        desk.streams.held = desk.suspects.held
+        if culprit is not None:
+            why = f"the engine ended again and again while this program ran, at last: {message}"
+            culprit.abort(CrashSuspect.code, why, at_once=True)
+        self._settle(had_streams)
+
     def engine_lost(self, message: str) -> None:
         """Ends every open program; until an engine is ready again new ones end as they begin."""
         self._desk.lost = message
+        self._desk.outbox.lose_engine()
         self._desk.streams.forget_all()
         for connection in self._connections.values():
             for program in connection.programs.values():
@@ -92,12 +116,13 @@ class Front:
 
     def tick(self, now: float) -> None:
         """Ends the programs whose time is over."""
+        self._desk.streams.now = now
         for program in self._desk.deadlines.due(now):
-            program.abort(
-                "deadline",
-                f"the program ran past its timeout of {program.options.timeout_s} s",
-                at_once=True,
-            )
+            why = f"the program ran past its timeout of {program.options.timeout_s} s"
+            try:
+                program.abort("deadline", why, at_once=True)
+            except Exception as error:
+                program.crash(error)
 
     def next_deadline(self) -> float | None:
         """When `tick` is next needed."""
@@ -105,7 +130,12 @@ class Front:
 
     def drain(self) -> Outbox:
         """What is to be sent now; the front forgets it."""
-        return self._desk.outbox.take()
+        desk = self._desk
+        if desk.outbox.has_engine:
+            if desk.suspects.is_trial_over:
+                self._end_trial()
+            send_hints(desk.streams, desk.outbox)
+        return desk.outbox.take()
 
     @property
     def num_programs(self) -> int:
@@ -134,11 +164,37 @@ class Front:
             assert not len(desk.constraints), "constraints without a connection"
             assert not len(desk.deadlines), "deadlines without a connection"
 
+    def _receive(self, program: Program, event: Tokens | NodeDone | StreamEnded) -> None:
+        try:
+            self._desk.streams.receive(event)
+        except Exception as error:
+            program.crash(error)
+
+    def _settle(self, programs: Iterable[Program]) -> None:
+        for program in programs:
+            try:
+                program.settle()
+            except Exception as error:
+                program.crash(error)
+
     def _engine_is_ready(self, ready: EngineReady) -> None:
-        if self._desk.lost is not None:
-            _check_ready(self._desk.setting.codec, ready)
-            self._desk.lost = None
-            self._desk.constraints.define_all()
+        desk = self._desk
+        if desk.outbox.has_engine:
+            return
+        _check_ready(desk.setting.codec, ready)
+        if ready != desk.setting.ready:
+            raise ConnectionFailed(
+                f"the engine that follows is another one: {ready!r} after {desk.setting.ready!r}"
+            )
+        desk.lost = None
+        desk.outbox.has_engine = True
+        desk.constraints.define_all()
+        self._settle(desk.streams.launch_all())
+
+    def _end_trial(self) -> None:
+        self._desk.suspects.next_trial()
+        self._desk.streams.held = self._desk.suspects.held
+        self._settle(self._desk.streams.launch_all())
 
 
 def _check_ready(codec: TextCodec, ready: EngineReady) -> None:

@@ -1,13 +1,16 @@
 """One Gen node while it runs: its samples, each a Generate of some stream.
 
 Sample 0 is the branch's own continuation, the others run on streams of their own. A sample that
-fails fails the value; the branch goes on as long as sample 0 does.
+fails fails the value; the branch goes on as long as sample 0 does. An engine that takes the place
+of one that ended reports a sample from its beginning again: what is known of it is compared and not
+told twice.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from furcate.errors import WireError
 from furcate.protocol.message import Delta, Usage, ValueMeta
 
 from .cell import Failure, Ready
@@ -94,6 +97,8 @@ class Sample:
         self.done: NodeDone | None = None
         self.stream: Stream | None = None  # set by whoever opens one for it
         self._generation = generation
+        self._known: list[int] = []  # ids that were reported, by whichever engine
+        self._num_again = 0  # how many of them this engine has reported
         self._output = GeneratedText(generation.program.setting.codec)
 
     @property
@@ -101,11 +106,16 @@ class Sample:
         return self._output.text
 
     def take(self, ids: Sequence[int]) -> None:
-        self._tell(self._output.push(ids))
+        self._tell(self._output.push(self._news(ids)))
+
+    def begin_again(self) -> None:
+        self._num_again = 0
 
     def complete(self, done: NodeDone) -> None:
+        rest = self._output.push(self._news(done.ids[self._num_again :]))
+        if self._num_again < len(self._known):
+            raise WireError("the engine reports a shorter output than the one before it did")
         self.done = done
-        rest = self._output.push(done.ids[self._output.num_ids :])
         self._tell(rest + self._output.finish())
         problem = self._problem(done)
         if problem is None:
@@ -113,6 +123,16 @@ class Sample:
         else:
             failure = Failure("validation", problem, self._generation.value.ordinal)
             self._generation.sample_failed(self, failure)
+
+    def _news(self, ids: Sequence[int]) -> Sequence[int]:
+        """Those that were not known; the others must be the same as before."""
+        before = self._known[self._num_again :][: len(ids)]
+        if before != list(ids[: len(before)]):
+            raise WireError("the engine reports another output than the one before it did")
+        news = ids[len(before) :]
+        self._num_again += len(ids)
+        self._known += news
+        return news
 
     def _problem(self, done: NodeDone) -> str | None:
         """What is wrong with an output that its constraint calls complete: nothing, ever."""

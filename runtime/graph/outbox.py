@@ -18,24 +18,33 @@ __all__ = ["Outbox"]
 
 @dataclass(slots=True)
 class Outbox:
-    """Messages in the order in which they must arrive."""
+    """Messages in the order in which they must arrive. While `has_engine` is false nothing is kept
+    for the engine: the one to come is told everything from the front's own books."""
 
     to_engine: list[EngineRequest] = field(default_factory=list)
     to_clients: dict[Hashable, list[Event]] = field(default_factory=dict)
+    has_engine: bool = True
 
     def tell(self, client: Hashable, event: Event) -> None:
         self.to_clients.setdefault(client, []).append(event)
 
     def ask(self, request: EngineRequest) -> None:
-        self.to_engine.append(request)
+        if self.has_engine:
+            self.to_engine.append(request)
 
     def append(self, stream: int, node: StreamNode) -> None:
         """Adds a node to a stream; nodes in a row travel in one message."""
+        if not self.has_engine:
+            return
         last = self.to_engine[-1] if self.to_engine else None
         if isinstance(last, Append) and last.stream == stream:
             self.to_engine[-1] = Append(stream, (*last.nodes, node))
         else:
             self.to_engine.append(Append(stream, (node,)))
+
+    def lose_engine(self) -> None:
+        self.has_engine = False
+        self.to_engine.clear()
 
     def take(self) -> Outbox:
         """What is in it; it is empty afterwards."""

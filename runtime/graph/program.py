@@ -6,10 +6,11 @@ as a whole. Knows no connection tables and no other program.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
-from furcate.errors import CapacityError
+from furcate.errors import CapacityError, FurcateError
 from furcate.protocol.graph import Gen, Let, Select, TextOf
 from furcate.protocol.message import Failed, Finished, Usage, Value
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Program"]
 
+log = logging.getLogger(__name__)
+
 
 class Program:
     """`serial` is its number among all programs of the front, `id` that of its connection."""
@@ -41,12 +44,14 @@ class Program:
         setting: Setting,
         streams: Streams,
         tell: Callable[[Event], None],
+        deadline: float | None = None,
     ) -> None:
         self.id = program_id
         self.serial = serial
         self.options = options
         self.setting = setting
         self.streams_table = streams
+        self.deadline = deadline
         self.branches: dict[int, Branch] = {}
         self.cells: dict[int, Cell] = {}  # by value id
         self.num_nodes = 0
@@ -59,6 +64,7 @@ class Program:
         self.usage = Usage()
         self.streams: dict[Stream, None] = {}  # open in the engine; kept by the table of streams
         self.streams_changed = False
+        self.hints_changed = False
         self.agenda: deque[Waiter] = deque()
         self._pending: dict[int, Cell] = {}  # values without an outcome
         self._derived_chars = 0
@@ -92,6 +98,7 @@ class Program:
         if cell.outcome is not None:
             return
         cell.outcome = outcome
+        self.hints_changed = True
         self.agenda.extend(cell.waiters)
         cell.waiters.clear()
         if cell.value is None:
@@ -124,10 +131,15 @@ class Program:
     def settle(self) -> None:
         """Does everything that can be done now. Called after whatever changed the program."""
         while self.agenda:
+            self.hints_changed = True
             self.agenda.popleft().advance()
         if self.streams_changed:
             self.streams_changed = False
+            self.hints_changed = True
             self._end_streams()
+        if self.hints_changed:
+            self.hints_changed = False
+            self.streams_table.to_hint[self] = None
         if not self.streams and not self.is_finished and (self.is_done or self.abortion):
             self._finish()
 
@@ -163,7 +175,7 @@ class Program:
         for cell in list(self._pending.values()):
             self.resolve(cell, Failure(code, message, cell.ordinal))
         self.refuse_nodes(rest)
-        for stream in self.streams:
+        for stream in list(self.streams):
             self.streams_table.cancel(stream)
         self.agenda.clear()
         self.branches.clear()
@@ -171,6 +183,18 @@ class Program:
         if at_once:
             self._finish()
         self.settle()
+
+    def crash(self, error: Exception) -> None:
+        """Something went wrong that should not: it costs this program, and nobody else. Changes
+        nothing on one that has finished."""
+        if self.is_finished:
+            return
+        log.error("program %d has failed inside", self.serial, exc_info=error)
+        what = str(error) if isinstance(error, FurcateError) else f"{type(error).__name__}: {error}"
+        self.abort("backend", f"the server failed on this program: {what}", at_once=True)
+        if not self.is_finished:  # it was aborted before, and waited for its streams
+            self.agenda.clear()
+            self._finish()
 
     def refuse_nodes(self, nodes: Sequence[Node]) -> None:
         """Nodes that come too late: whoever waits for their values must know."""

@@ -1,7 +1,8 @@
 """A stream of the engine as the front sees it: which of its nodes are whose, and what they became.
 
-Remembers every node with its ids. A child that the engine cannot branch off any more, because its
-parent failed at a *later* node while the child was on its way, is opened again from them.
+Remembers every node with its ids. From them a stream is opened again: in the engine that takes the
+place of one that ended, and when a child could not be branched off any more because its parent
+failed at a *later* node while the child was on its way.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from furcate.protocol.stream import Choose, Extend
+from furcate.protocol.message import Usage
+from furcate.protocol.stream import Choose, Extend, Hint, Pin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +28,9 @@ class Task(Protocol):
 
     def take(self, ids: Sequence[int]) -> None:
         """Ids of a running generation."""
+
+    def begin_again(self) -> None:
+        """Another engine does the node from its beginning."""
 
     def complete(self, done: NodeDone) -> None: ...
 
@@ -58,19 +63,29 @@ NOWHERE = Origin(None, 0)
 
 @dataclass(slots=True)
 class Node:
-    """`ids` are what it appended: None until the engine has said so."""
+    """`ids` are what it appended: None until the engine has said so. `num_crashes`: how many
+    engines in a row have ended while it ran."""
 
     message: StreamNode
     ordinal: int
     length: int  # tokens of the stream after it, at least
     task: Task | None
     ids: tuple[int, ...] | None
+    num_crashes: int = 0
+
+    @property
+    def replayed(self) -> StreamNode:
+        """What an engine that has not seen it is told: known ids instead of how they came about."""
+        if self.task is not None and self.ids is not None:
+            return Extend(self.ids)
+        return self.message
 
 
 @dataclass(slots=True, eq=False)
 class Stream:
     """`id` is its present name in the engine and `parent_id` the parent it gave; `shift` is how
-    many engine nodes come before the first of ours, which is 1 after it was opened anew."""
+    many engine nodes come before the first of ours, which is 1 after it was opened anew. `usage` is
+    what the engine has reported of single nodes, until it reports the whole."""
 
     id: int
     owner: StreamOwner
@@ -78,11 +93,16 @@ class Stream:
     parent_id: int | None = None
     shift: int = 0
     nodes: list[Node] = field(default_factory=list)
-    closed: bool = False  # End was sent
+    launched: bool = False  # the engine that runs now knows it
+    closed: bool = False  # it has its End
     cancelled: bool = False  # CancelStream was sent
     ended: bool = False  # StreamEnded was received
     heard: bool = False  # the engine has reported on one of its nodes
     failed_at: int | None = None
+    num_known: int = 0  # nodes from the first on whose ids are known
+    usage: Usage = field(default_factory=Usage)
+    num_replayed: int = 0  # tokens that this engine was given and that were no prompt before
+    hint: Hint | None = None  # the last one that was sent
 
     @property
     def num_nodes(self) -> int:
@@ -97,8 +117,45 @@ class Stream:
         return self.nodes[nodes - 1].length if nodes else self.origin.length
 
     def remember(self, node: StreamNode, ordinal: int, task: Task | None) -> None:
-        ids = node.ids if isinstance(node, Extend) else None
+        ids = node.ids if isinstance(node, Extend) else () if isinstance(node, Pin) else None
         self.nodes.append(Node(node, ordinal, self.length + _least_tokens(node), task, ids))
+        self._count_known()
+
+    def learn(self, node: Node, ids: tuple[int, ...]) -> None:
+        """The engine has said what the node appended."""
+        node.ids = ids
+        self._count_known()
+
+    def _count_known(self) -> None:
+        while self.num_known < self.num_nodes and self.nodes[self.num_known].ids is not None:
+            self.num_known += 1
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing of it is left to compute."""
+        return self.closed and self.num_known == self.num_nodes
+
+    @property
+    def running(self) -> Node | None:
+        """The node that an engine is at, if it has got this far."""
+        parent, nodes = self.origin
+        may_begin = parent is None or parent.num_known >= nodes
+        return self.nodes[self.num_known] if may_begin and self.num_known < self.num_nodes else None
+
+    @property
+    def num_pending(self) -> int:
+        """Generations and choices that it was given and that are not done."""
+        return sum(node.task is not None for node in self.nodes[self.num_known :])
+
+    @property
+    def num_extended(self) -> int:
+        """Tokens that were appended as they are."""
+        return sum(len(n.message.ids) for n in self.nodes if isinstance(n.message, Extend))
+
+    @property
+    def num_produced(self) -> int:
+        """Tokens of the generations and choices that are done."""
+        return sum(len(node.ids or ()) for node in self.nodes if node.task is not None)
 
     def ids_at(self, nodes: int) -> list[int] | None:
         """All tokens up to there; None if the engine has yet to make some of them."""

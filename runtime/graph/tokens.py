@@ -25,14 +25,12 @@ class GeneratedText:
         self._decoder = IncrementalDecoder(codec.table)
         self._table_size = len(codec.table)
         self._parts: list[str] = []
-        self.num_ids = 0
 
     @property
     def text(self) -> str:
         return "".join(self._parts)
 
     def push(self, ids: Sequence[int]) -> str:
-        self.num_ids += len(ids)
         # A model's logits may be wider than the tokenizer's table; such an id has no bytes.
         return self._add(self._decoder.push(i for i in ids if i < self._table_size))
 

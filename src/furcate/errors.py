@@ -11,6 +11,7 @@
     ├── BackendError              the runtime failed or cannot be reached
     │   ├── ConnectionFailed      no runtime at that address, or another protocol version
     │   ├── EngineLost            the engine or the connection ended while programs ran; retryable
+    │   ├── CrashSuspect          the engine ended again and again while this program ran
     │   └── Overloaded            a queue is full; retryable
     ├── GenerationError           one node of a program has no value
     │   ├── Truncated             the output was cut before it was complete
@@ -35,6 +36,7 @@ __all__ = [
     "CapacityError",
     "ConnectionFailed",
     "ConstraintError",
+    "CrashSuspect",
     "DeadEnd",
     "DeadlineExceeded",
     "EngineLost",
@@ -106,6 +108,12 @@ class ConnectionFailed(BackendError):
 class EngineLost(BackendError):
     code = "engine_lost"
     retryable = True
+
+
+class CrashSuspect(BackendError):
+    """The program is not run again, so that others can be; whoever sends it again risks theirs."""
+
+    code = "crash_suspect"
 
 
 class Overloaded(BackendError):

@@ -51,6 +51,8 @@ class FakeStream:
     children: list[tuple[int, FakeStream]] = field(default_factory=list)
     output: list[int] = field(default_factory=list)
     num_computed: int = 0
+    num_extended: int = 0
+    num_generated: int = 0
 
     @property
     def cursor(self) -> int:
@@ -138,8 +140,8 @@ class FakeEngine:
         while stream.id in self.streams and stream.cursor < len(stream.nodes):
             match stream.nodes[stream.cursor]:
                 case Extend(ids=ids):
-                    assert ids
                     stream.tokens += ids
+                    stream.num_extended += len(ids)
                     self._node_ended(stream)
                 case Choose() as choose:
                     self._choose(stream, choose)
@@ -170,6 +172,7 @@ class FakeEngine:
         if finish is None:
             return
         output, matched = self._cut(stream, node, start)
+        stream.num_generated += len(output)
         self._events.append(
             NodeDone(
                 stream.id,
@@ -216,11 +219,17 @@ class FakeEngine:
         winner = int.from_bytes(digest, "little") % len(node.choices)
         rows = tuple(tuple(-1.0 for _ in ids) for ids in node.choices)
         stream.tokens += node.choices[winner]
+        stream.num_generated += len(node.choices[winner])
         share = 1 / len(node.choices)
         result = ChoiceResult(winner, rows, (-1.0,) * len(rows), (share,) * len(rows), 0.5)
         self._events.append(
             NodeDone(
-                stream.id, stream.cursor, node.choices[winner], "choice", Usage(), choice=result
+                stream.id,
+                stream.cursor,
+                node.choices[winner],
+                "choice",
+                Usage(completion=len(node.choices[winner])),
+                choice=result,
             )
         )
         self._node_ended(stream)
@@ -240,7 +249,11 @@ class FakeEngine:
         self.num_ended += 1
         if code is None:
             self.finals.append(tuple(stream.tokens))
-        usage = Usage(computed=len(stream.tokens) - stream.num_computed)
+        usage = Usage(
+            prompt=stream.num_extended,
+            completion=stream.num_generated,
+            computed=len(stream.tokens) - stream.num_computed,
+        )
         self._events.append(
             StreamEnded(stream.id, usage, code, max(0, stream.cursor), message, pointer)
         )

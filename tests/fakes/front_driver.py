@@ -45,6 +45,24 @@ class Engine(Protocol):
     def has_work(self) -> bool: ...
 
 
+class NoEngine:
+    """Nothing may be asked of it."""
+
+    has_work = False
+
+    def ready(self) -> EngineReady:
+        raise AssertionError("there is no engine")
+
+    def handle(self, requests: Sequence[EngineRequest]) -> None:
+        assert not requests
+
+    def step(self) -> list[EngineEvent]:
+        return []
+
+
+NO_ENGINE = NoEngine()
+
+
 class Driver:
     """One front, one engine, any number of clients; client "a" is connected and greeted."""
 
@@ -109,6 +127,19 @@ class Driver:
                 return
             self.step()
         raise AssertionError("the engine does not come to rest")
+
+    def lose_engine(self) -> None:
+        """The engine ends; what it has said and the front has not heard is lost."""
+        self.front.suspend("killed by SIGKILL")
+        self.front.check()
+        self.engine = NO_ENGINE
+        self.pump()
+
+    def replace_engine(self, engine: Engine) -> None:
+        self.engine = engine
+        self.front.handle_engine([engine.ready()], self.now)
+        self.front.check()
+        self.pump()
 
     # What a client sees --------------------------------------------------------------------------
 

@@ -76,12 +76,14 @@ class Constraints(_Message, frozen=True, tag="cons"):
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of a whole program, sent with its first delta. `seed` makes every draw reproducible; `stream`
-    asks for Delta events; `timeout_s` counts from arrival."""
+    asks for Delta events; `timeout_s` counts from arrival. Programs share cached KV only with those
+    of the same `tenant`."""
 
     seed: Annotated[int, Meta(ge=0)]
     stream: bool = False
     timeout_s: Annotated[float, Meta(gt=0)] | None = None
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    tenant: Annotated[str, Meta(max_length=256)] = ""
 
 
 class Graph(_Message, frozen=True, tag="graph"):

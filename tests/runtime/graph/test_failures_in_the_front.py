@@ -6,7 +6,7 @@ import pytest
 from tests.fakes.fake_engine import FakeEngine
 from tests.fakes.front_driver import Driver
 
-from furcate.errors import ConnectionFailed, WireError
+from furcate.errors import ConnectionFailed
 from furcate.protocol.constraint import Constraint
 from furcate.protocol.graph import (
     Drop,
@@ -40,7 +40,7 @@ from furcate.protocol.message import (
     Welcome,
 )
 from furcate.protocol.sampling import Sampling
-from furcate.protocol.stream import CancelStream, NodeDone, OpenStream, StreamEnded
+from furcate.protocol.stream import CancelStream, NodeDone, OpenStream, StreamEnded, Tokens
 from furcate.runtime.graph import Front, Limits
 from furcate.runtime.tokenize.byte_level import ByteTokenizer
 
@@ -427,13 +427,31 @@ def test_text_may_not_grow_without_bound() -> None:
     assert driver.finished().code is None
 
 
-def test_an_engine_that_breaks_the_protocol_is_an_error_of_the_link() -> None:
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (NodeDone(0, 7, (), "eos", Usage()), "node 7"),
+        (NodeDone(0, 0, (), "eos", Usage()), "only extends"),
+        (Tokens(0, 0, (1,)), "only extends"),
+        (NodeDone(0, 2, (1,), "choice", Usage()), "without a winner"),
+        (Tokens(0, 2, (1,)), "tokens of a Choose"),
+    ],
+)
+def test_an_engine_that_breaks_the_protocol_costs_the_program_that_it_is_about(
+    event: NodeDone | Tokens, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
     driver = Driver()
-    driver.program(*X, gen(0))
-    with pytest.raises(WireError, match="node 7"):
-        driver.front.handle_engine([NodeDone(0, 7, (), "eos", Usage())], 0.0)
-    with pytest.raises(WireError, match="only extends"):
-        driver.front.handle_engine([NodeDone(0, 0, (), "eos", Usage())], 0.0)
+    driver.program(*X, gen(0), Select(0, 1, 1, ("yes", "no")))
+    driver.program(*X, gen(0), program=1)
+    driver.front.handle_engine([event, event], 0.0)
+    driver.pump()
+    driver.run()
+    assert driver.finished().code == "backend"
+    assert words in str(driver.finished().message)
+    assert codes(driver) == {0: "backend", 1: "backend"}
+    assert driver.finished(program=1).code is None
+    assert len(caplog.records) == 1
+    assert driver.front.num_streams == 0
 
 
 def test_a_front_and_an_engine_of_different_tokenizers_do_not_start() -> None:

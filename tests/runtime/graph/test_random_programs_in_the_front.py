@@ -127,6 +127,7 @@ def test_an_abort_at_any_time_ends_the_program_once_and_leaves_nothing(
         case "lost":
             driver.front.engine_lost("gone")
             driver.engine.streams.clear()
+            driver.engine.constraints.clear()
             driver.engine.num_ended = driver.engine.num_opened
     driver.front.check()
     driver.pump()

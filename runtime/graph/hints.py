@@ -1,0 +1,143 @@
+"""What the scheduler is told of the nodes that it has not got yet.
+
+A branch's queue holds what waits for values; children hold what comes after a fork. From them
+follows, for each stream, how much is recorded to come after it and who waits for it. At most one
+Hint a stream and turn, and only where it changed. Knows nothing of what a scheduler makes of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from furcate.protocol.graph import Gen, Select
+from furcate.protocol.stream import Hint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from furcate.protocol.stream import NextUse
+
+    from .branch import Branch, Child
+    from .cell import Cell
+    from .outbox import Outbox
+    from .program import Program
+    from .stream import Stream
+    from .streams import Streams
+
+__all__ = ["send_hints"]
+
+# Beyond that many branches in a row a path is long, however long it is.
+MAX_DEPTH = 32
+
+
+def send_hints(streams: Streams, outbox: Outbox) -> None:
+    """Of all programs that have changed since the last call."""
+    for program in streams.to_hint:
+        for stream, hint in _hints(program):
+            if hint != (stream.hint or Hint(stream.id)):
+                stream.hint = hint
+                outbox.ask(hint)
+    streams.to_hint.clear()
+
+
+def _hints(program: Program) -> Iterator[tuple[Stream, Hint]]:
+    """Of all streams that the engine knows."""
+    if not program.streams:
+        return
+    outlook = _Outlook(program)
+    of_branches: set[Stream] = set()
+    for branch in program.branches.values():
+        stream = branch.outlet.stream
+        if stream is None:
+            continue
+        of_branches.add(stream)
+        if stream.launched and not (stream.cancelled or stream.ended):
+            path = outlook.path(branch)
+            use = _next_use(branch, stream, path)
+            yield stream, Hint(stream.id, path, outlook.num_waiting(branch), use)
+    for stream in program.streams:  # the samples of a generation, which nothing comes after
+        if stream not in of_branches and stream.launched and not stream.cancelled:
+            yield stream, Hint(stream.id, next_use="dead")
+
+
+def _next_use(branch: Branch, stream: Stream, path: int) -> NextUse:
+    if stream.closed:
+        return "dead"
+    return "scheduled" if path or branch.queue else "idle"
+
+
+class _Outlook:
+    """How a program goes on from each of its branches, as far as that is recorded."""
+
+    def __init__(self, program: Program) -> None:
+        self._awaiting: dict[Cell, list[Branch]] = {}  # branches held up, by the cells they need
+        self._waiting: dict[int, set[Branch]] = {}  # the same by the branch whose value it is
+        self._next: dict[int, set[Branch]] = {}  # those of them that wait for what its stream has
+        self._paths: dict[Branch, int] = {}
+        self._paths_of_queues: dict[Branch, int] = {}
+        held_up = [branch for branch in program.branches.values() if branch.queue]
+        queued = {entry.cell for branch in held_up for entry in branch.queue}
+        for branch in held_up:
+            for cell in _needed_by(branch):
+                self._note(branch, cell, cell in queued)
+
+    def _note(self, branch: Branch, cell: Cell, is_queued: bool) -> None:
+        """The branch waits for the cell; `is_queued`: no stream has got the node of that yet."""
+        self._awaiting.setdefault(cell, []).append(branch)
+        if cell.branch is not None and cell.branch != branch.id:
+            self._waiting.setdefault(cell.branch, set()).add(branch)
+            if not is_queued:
+                self._next.setdefault(cell.branch, set()).add(branch)
+
+    def num_waiting(self, branch: Branch) -> int:
+        return len(self._waiting.get(branch.id, ()))
+
+    def path(self, branch: Branch, depth: int = 0) -> int:
+        """Generations and choices after the nodes that the branch's stream has got, on the longest
+        chain of what depends on it."""
+        known = self._paths.get(branch)
+        if known is not None or depth > MAX_DEPTH:
+            return known or 0
+        longest = self._path_of_queue(branch, depth + 1)
+        for child in branch.children:
+            if _depends(child, branch):
+                stream = child.branch.outlet.stream
+                pending = 0 if stream is None else stream.num_pending
+                longest = max(longest, pending + self.path(child.branch, depth + 1))
+        for other in self._next.get(branch.id, ()):
+            longest = max(longest, self._path_of_queue(other, depth + 1))
+        self._paths[branch] = longest
+        return longest
+
+    def _path_of_queue(self, branch: Branch, depth: int) -> int:
+        known = self._paths_of_queues.get(branch)
+        if known is not None or depth > MAX_DEPTH:
+            return known or 0
+        longest = count = 0
+        for entry in branch.queue:
+            count += isinstance(entry.node, (Gen, Select))
+            longest = max(longest, count)
+            for child in entry.children:
+                longest = max(longest, count + self.path(child, depth + 1))
+            for other in self._awaiting.get(entry.cell, ()) if entry.cell is not None else ():
+                longest = max(longest, count + self._path_of_queue(other, depth + 1))
+        self._paths_of_queues[branch] = longest
+        return longest
+
+
+def _needed_by(branch: Branch) -> Iterator[Cell]:
+    """The cells without an outcome that the head of its queue waits for."""
+    todo = list(branch.queue[0].needs)
+    seen: set[Cell] = set()
+    while todo:
+        cell = todo.pop()
+        if cell.outcome is None and cell not in seen:
+            seen.add(cell)
+            yield cell
+            todo.extend(cell.sources)
+
+
+def _depends(child: Child, parent: Branch) -> bool:
+    """Whether the child begins behind something that is still to be computed."""
+    stream, nodes = parent.outlet.stream, child.point.nodes
+    return nodes is None or (stream is not None and nodes > stream.num_known)
