@@ -50,6 +50,12 @@ class CacheConfig:
     kv_bytes: int = option(
         2**30, "Memory for the KV cache, such as 512MiB.", least=2**12, unit="bytes"
     )
+    eviction: Literal["next-use", "lru"] = option(
+        "next-use",
+        "What leaves a full KV cache first. next-use: what its programs will not or may not use "
+        "again, before what waits for a user or a tool, before what is due; lru: the least "
+        "recently used.",
+    )
     kv_dtype: Literal["auto", "bf16", "int8", "fp32"] = option(
         "auto",
         "Numbers that keys and values are stored in; auto: bf16, or what the reference computes "

@@ -60,6 +60,7 @@ def build_scheduler(
         table=codec.table,
         ready=ready,
         config=config.schedule,
+        eviction=config.cache.eviction,
     )
 
 
