@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.fakes.checkpoints import LlamaShape, random_llama, write_llama
 from tests.fakes.native_models import Row, batch_of, native_model, random_ids
 from tests.kernels.native import AVAILABLE
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from furcate.kernels.forward.native import ForwardBuilder
     from furcate.runtime.engine.batch import ForwardBatch
     from furcate.runtime.engine.executor import Executor
     from furcate.runtime.model.native import NativeModel
@@ -146,6 +150,97 @@ def test_masked_rows_are_drawn_between_forwards_that_are_in_flight(path: Path) -
             assert tokens(executor, ahead) == alone[seed]
             ahead = next_one
         executor.collect(ahead)
+
+
+class Turn(NamedTuple):
+    """A forward in a sequence of calls."""
+
+    num_draws: int
+    has_late_draws: bool
+    reads_drawn: bool  # of the forward before
+    num_behind: int  # forwards that stay in flight behind it
+    is_collected: bool
+
+
+TURNS = st.builds(
+    Turn, st.integers(0, 4), st.booleans(), st.booleans(), st.integers(0, 2), st.booleans()
+)
+
+
+def play(executor: Executor, turns: Sequence[Turn]) -> list[list[int | None]]:
+    """Tokens of the forwards that are collected."""
+    found: list[list[int | None]] = []
+    flights: list[tuple[int, Turn]] = []
+    num_readable = 0
+    for n, turn in enumerate(turns):
+        batch = step(n)
+        if turn.reads_drawn and num_readable:
+            ids = batch.token_ids.copy()
+            ids[::5] = -1 - np.arange(len(ids[::5])) % num_readable
+            batch = replace(batch, token_ids=ids)
+        seq = executor.submit(batch, DRAWS[: turn.num_draws], SCORES[: n % 3])
+        if turn.has_late_draws:
+            executor.draw(seq, MASKED)
+        num_readable = turn.num_draws + len(MASKED) * turn.has_late_draws
+        flights.append((seq, turn))
+        while len(flights) > turn.num_behind:
+            seq, oldest = flights.pop(0)
+            if oldest.is_collected:
+                found.append(tokens(executor, seq))
+    return found
+
+
+@pytest.fixture(scope="module")
+def both(path: Path) -> Iterator[tuple[Executor, Executor]]:
+    with native(path) as executor, reference(path) as other:
+        yield executor, other
+
+
+@settings(deadline=None, max_examples=25)
+@given(turns=st.lists(TURNS, max_size=8))
+def test_any_order_of_calls_draws_what_the_executor_in_torch_draws(
+    both: tuple[Executor, Executor], turns: list[Turn]
+) -> None:
+    executor, other = both
+    assert play(executor, turns) == play(other, turns)
+
+
+def test_scores_are_there_while_a_later_forward_is_in_flight(path: Path) -> None:
+    with native(path) as executor:
+        expected = executor.collect(executor.submit(step(3), DRAWS, SCORES))
+        first = executor.submit(step(3), DRAWS, SCORES)
+        executor.draw(first, MASKED)
+        executor.submit(step(1))
+        found = executor.collect(first)
+        assert found.scores == expected.scores
+        assert found.sampled[: len(DRAWS)] == expected.sampled
+
+
+def test_a_forward_that_fails_costs_none_after_it(path: Path) -> None:
+    width, most = 1 << 26, 1 << 19  # 160 TiB of activations: more than there are addresses
+    with native_model(path, AVAILABLE[0], num_pages=None) as model:
+        define = model._define
+
+        def define_wide(builder: ForwardBuilder) -> None:
+            builder.buffer("f32", width)
+            define(builder)
+
+        model._define = define_wide
+        executor = NativeExecutor(model, NUM_PAGES, PAGE_SIZE)
+        one = batch_of([Row(np.zeros(1, np.int32), 0, [0])])
+        alone = tokens(executor, executor.submit(one, [draw(0)]))
+        ids = np.zeros(most, np.int32)
+        starts = np.array([0, most], np.int32)
+        failed = executor.submit(
+            replace(one, token_ids=ids, positions=ids, row_starts=starts), [draw(0)], [Score(0, 1)]
+        )
+        executor.draw(failed, [draw(0, mask=EVEN)])
+        reads = replace(one, token_ids=np.array([-2], np.int32))  # nothing, which counts as 0
+        later = executor.submit(reads, [draw(0)])
+        with pytest.raises(MemoryError, match="step 2 found no memory"):
+            executor.collect(failed)
+        assert tokens(executor, later) == alone
+        assert tokens(executor, executor.submit(one, [draw(0)])) == alone
 
 
 def test_a_step_that_nobody_collects_is_passed_over(path: Path) -> None:
