@@ -107,6 +107,15 @@ class ServerConfig:
     socket_folder: str | None = option(
         None, "Folder for the socket where no address is given; it must be yours alone."
     )
+    replay: bool = option(
+        True, "Start another engine process where one ends, and go on with all programs in it."
+    )
+    max_restarts: int = option(
+        5, "Engine processes that may be started anew within the restart window.", least=0
+    )
+    restart_window_s: float = option(
+        60.0, "Seconds over which restarts are counted; the server ends at one too many.", least=0
+    )
 
 
 @dataclass(frozen=True, slots=True)

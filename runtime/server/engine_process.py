@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from furcate.errors import BackendError, FurcateError, from_wire
+from furcate.errors import BackendError, EngineLost, FurcateError, from_wire
 from furcate.runtime.config import Config, to_json
 
 from .engine import Report
@@ -30,6 +30,7 @@ class EngineProcess:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._report: Report | None = None
+        self._given_up: str | None = None
         self._reading = asyncio.ensure_future(self._read_report())
 
     @classmethod
@@ -57,16 +58,25 @@ class EngineProcess:
         """Waits for the end of the process; why it ended."""
         status = await self._process.wait()
         await asyncio.wait([self._reading], timeout=REPORT_GRACE_S)
+        if self._given_up is not None:
+            return EngineLost(self._given_up)
         if self._report is not None:
             return from_wire(self._report.code, self._report.message)
-        return BackendError(
-            f"the engine process has ended: {_words_for(status)}; start `furcate serve` again"
-        )
+        return BackendError(f"the engine process has ended: {_words_for(status)}")
+
+    def give_up(self, reason: str) -> None:
+        """Kills a process that cannot be talked to any more; one that has ended stays as it is."""
+        if self._process.returncode is None:
+            self._given_up = reason
+            self._process.kill()
 
     async def stop(self) -> None:
         """Ends the process, gently first. Callable twice."""
         assert self._process.stdin is not None
         self._process.stdin.close()
+        if self._process.returncode is not None:
+            self._reading.cancel()
+            return
         try:
             await asyncio.wait_for(self._process.wait(), STOP_GRACE_S)
         except TimeoutError:

@@ -1,6 +1,7 @@
 """The front process: clients on one side, the engine process on the other, a Front between them.
 
-Owns the sockets, the engine process and the order in which they come and go. Knows no program.
+Owns the clients' socket, the supervisor of the engine and the order in which they come and go.
+Knows no program.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
 
-from furcate.errors import BackendError, EngineLost, FurcateError, WireError
-from furcate.protocol.stream import EngineReady
+from furcate.errors import BackendError, FurcateError
 from furcate.runtime.clock import MonotonicClock
 from furcate.runtime.graph.front import Front
 from furcate.runtime.transport.address import address_of, default_folder, path_of, prepare_folder
 from furcate.runtime.transport.clients import ClientSocket
 from furcate.runtime.transport.context import open_context
-from furcate.runtime.transport.link import LINK_SUFFIX, FrontEnd
+from furcate.runtime.transport.link import LINK_SUFFIX
 from furcate.runtime.transport.lock import SocketLock
 
-from .engine_process import EngineProcess
+from .allowance import Allowance
+from .supervisor import Supervisor
 from .text import fetch_model, load_text
 from .turn import FrontDriver
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from furcate.protocol.message import Event, Request
-    from furcate.protocol.stream import EngineEvent
+    from furcate.protocol.stream import EngineEvent, EngineReady
     from furcate.runtime.config import Config, ServerConfig
 
     Announce = Callable[[str], None]
@@ -47,14 +48,15 @@ T = TypeVar("T")
 
 SOCKET_NAME = "serve.sock"
 LAST_WORDS_MS = 500  # for clients to be told before the sockets go
-LAST_WORDS_S = 0.5  # for a process that ended to be told from a connection that did
+MAX_FAULTS = 10  # of the front itself, within FAULTS_WINDOW_S: more of them are no accident
+FAULTS_WINDOW_S = 60.0
 STOPPED = "the server has been stopped: run again when `furcate serve` is up"
 
 
 def serve(config: Config, announce: Announce) -> None:
     """Serves until SIGTERM or SIGINT; `announce` gets the address once clients may connect.
 
-    Raises what keeps the server from starting, and EngineLost when the engine ends.
+    Raises what keeps the server from starting, and EngineLost when the engine ends for good.
     """
     path = socket_of(config.server)
     prepare_folder(path.parent)
@@ -82,23 +84,25 @@ async def _run(config: Config, path: Path, announce: Announce) -> None:
 class Server:
     """One run of the front, made and used on its event loop.
 
-    Its end is decided once: by a signal (None), or by the error that ended the engine.
+    Its end is decided once: by a signal (None), or by the error that ended the last engine.
     """
 
     def __init__(self, config: Config, path: Path, announce: Announce) -> None:
         self._config = config
         self._path = path
-        self._link_path = Path(f"{path}{LINK_SUFFIX}")
         self._announce = announce
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[EngineReady] = self._loop.create_future()
         self._end: asyncio.Future[FurcateError | None] = self._loop.create_future()
+        self._clock = MonotonicClock()
+        self._faults = Allowance(MAX_FAULTS, FAULTS_WINDOW_S, self._clock)
         self._context = open_context()
+        self._supervisor = Supervisor(config, self._context, path, self._clock, self)
         self._clients: ClientSocket | None = None
         self._driver: FrontDriver | None = None
 
     async def run(self) -> None:
-        """Returns after a signal; raises the error that ended the engine or its start."""
+        """Returns after a signal; raises the error that ended the last engine or its start."""
         self._loop.set_exception_handler(self._callback_failed)
         with ExitStack() as stack:
             stack.callback(self._context.term)
@@ -106,18 +110,16 @@ class Server:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._finish, None)
                 stack.callback(self._loop.remove_signal_handler, number)
-            link = FrontEnd(self._context, self._link_path, self._loop, self)
-            stack.callback(link.close)
-            engine = await EngineProcess.start(self._config, self._link_path)
-            watching = asyncio.ensure_future(self._watch(engine))
+            supervising = asyncio.ensure_future(self._supervisor.run())
+            supervising.add_done_callback(self._supervisor_ended)
             try:
-                await self._start(link)
+                await self._start()
                 error = await self._end
                 self._say_goodbye(STOPPED if error is None else str(error))
             finally:
                 self._close_clients()
-                await engine.stop()
-                watching.cancel()
+                supervising.cancel()
+                await asyncio.wait([supervising])
         if error is not None:
             raise error
 
@@ -137,22 +139,27 @@ class Server:
     def gone(self, client: bytes) -> None:
         self._front_driver.disconnect(client)
 
-    def engine_events(self, events: list[EngineEvent]) -> None:
-        if self._driver is not None:
-            try:
-                self._driver.engine_events(events)
-            except WireError as error:
-                self._finish(EngineLost(f"the engine broke the protocol: {error}"))
-        elif not self._ready.done() and isinstance(events[0], EngineReady):
-            self._ready.set_result(events[0])
+    # What the supervisor reports -----------------------------------------------------------------
 
-    def engine_lost(self, message: str) -> None:
-        # If the process has ended, that is the better explanation: it gets a moment to be noticed.
-        self._loop.call_later(LAST_WORDS_S, self._finish, EngineLost(message))
+    def engine_ready(self, ready: EngineReady) -> None:
+        if self._driver is not None:
+            self.engine_events([ready])
+        elif not self._ready.done():
+            self._ready.set_result(ready)
+
+    def engine_events(self, events: Sequence[EngineEvent]) -> None:
+        try:
+            self._front_driver.engine_events(events)
+        except FurcateError as error:
+            self._finish(error)
+
+    def engine_ended(self, message: str) -> None:
+        if self._driver is not None:
+            self._driver.engine_ended(message)
 
     # Beginning and end ---------------------------------------------------------------------------
 
-    async def _start(self, link: FrontEnd) -> None:
+    async def _start(self) -> None:
         """Lets clients in as soon as the engine is ready; returns early if the end comes first."""
         text = _in_thread(self._loop, lambda: load_text(self._config.model))
         missing: set[asyncio.Future[Any]] = {self._ready, text}
@@ -169,30 +176,47 @@ class Server:
         ready, (codec, template) = self._ready.result(), text.result()
         front = Front(codec, template, ready)
         self._clients = ClientSocket(self._context, self._path, self._loop, self)
-        self._driver = FrontDriver(front, self._loop, MonotonicClock(), link.send, self._send)
+        self._driver = FrontDriver(
+            front, self._loop, self._clock, self._supervisor.send, self._send
+        )
+        if not self._supervisor.is_ready:  # it has ended meanwhile, and another is on its way
+            self._driver.engine_ended("the engine ended before the first program")
         self._announce(address_of(self._path))
 
-    async def _watch(self, engine: EngineProcess) -> None:
-        error = await engine.ended()
-        self._finish(error if self._driver is None else EngineLost(str(error)))
+    def _supervisor_ended(self, supervising: asyncio.Future[FurcateError]) -> None:
+        if supervising.cancelled():
+            return
+        error = supervising.exception()
+        if error is not None:
+            log.error("no engine can be started", exc_info=error)
+            self._finish(BackendError(f"no engine can be started: {error}"))
+        else:
+            self._finish(supervising.result())
 
     def _finish(self, error: FurcateError | None) -> None:
         if not self._end.done():
             self._end.set_result(error)
 
     def _callback_failed(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """What went wrong was nobody's in particular. The others go on, unless it does not stop."""
         error = context.get("exception")
         log.error(
             "the front has failed: %s",
             context.get("message"),
             exc_info=error if isinstance(error, BaseException) else None,
         )
-        self._finish(BackendError(f"the front has failed: {error or context.get('message')}"))
+        if not self._faults.take():
+            what = error or context.get("message")
+            self._finish(BackendError(f"the front fails again and again, at last: {what}"))
 
     def _send(self, client: Hashable, events: Sequence[Event]) -> None:
         assert self._clients is not None
         assert isinstance(client, bytes)
-        self._clients.send(client, events)
+        try:
+            self._clients.send(client, events)
+        except Exception:
+            log.exception("events for client %s could not be sent", client.hex())
+            self._clients.refuse(client, BackendError.code, "the server failed on an answer")
 
     def _say_goodbye(self, message: str) -> None:
         if self._driver is not None:
@@ -205,9 +229,8 @@ class Server:
             self._clients.close(LAST_WORDS_MS)
 
     def _remove_sockets(self) -> None:
-        for path in (self._path, self._link_path):
-            with suppress(FileNotFoundError):
-                path.unlink()
+        with suppress(FileNotFoundError):
+            self._path.unlink()
 
     @property
     def _front_driver(self) -> FrontDriver:

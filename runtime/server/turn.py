@@ -54,6 +54,11 @@ class FrontDriver:
         self._front.disconnect(client)
         self._flush_later()
 
+    def engine_ended(self, message: str) -> None:
+        """Another engine follows: its EngineReady comes as an event."""
+        self._front.suspend(message)
+        self._flush_later()
+
     def engine_lost(self, message: str) -> None:
         """Tells every client at once, for this is the end; nothing goes to the engine any more."""
         self._front.engine_lost(message)

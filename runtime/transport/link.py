@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import zmq
@@ -25,15 +26,21 @@ from .watched import WatchedSocket
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
-    from pathlib import Path
 
     from furcate.protocol.stream import EngineEvent, EngineRequest
 
     from .context import Context
 
-__all__ = ["LINK_SUFFIX", "EngineEnd", "EngineHandler", "FrontEnd"]
+__all__ = ["LINK_SUFFIX", "EngineEnd", "EngineHandler", "FrontEnd", "link_path"]
 
-LINK_SUFFIX = ".engine"
+LINK_SUFFIX = ".engine0"  # the first one's, and as long as any
+NUM_LINKS = 10
+
+
+def link_path(socket: Path, number: int) -> Path:
+    """Of the engine of that number beside a server's socket. ZeroMQ removes a socket's file some
+    time after it was closed: the next engine's must have another name."""
+    return Path(f"{socket}{LINK_SUFFIX[:-1]}{number % NUM_LINKS}")
 
 
 class EngineHandler(Protocol):

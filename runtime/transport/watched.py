@@ -28,7 +28,8 @@ MESSAGES_A_TURN = 256  # then others get their turn
 
 
 class WatchedSocket:
-    """`receive` gets the frames of each message, `ended` is called when a connection ends."""
+    """`receive` gets the frames of each message, `ended` is called when a connection ends. What
+    `receive` raises goes to the loop's exception handler and costs that message only."""
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class WatchedSocket:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            self._receive(frames)
+            self._deliver(frames)
 
     def close(self, linger_ms: int) -> None:
         """Callable twice. What was sent gets `linger_ms` to leave, while the context ends."""
@@ -90,9 +91,16 @@ class WatchedSocket:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            self._receive(frames)
+            self._deliver(frames)
         if not self._closed:
             self.look_again()
+
+    def _deliver(self, frames: list[bytes]) -> None:
+        try:
+            self._receive(frames)
+        except Exception as error:
+            context = {"message": "a message could not be taken", "exception": error}
+            self._loop.call_exception_handler(context)
 
     def _read_monitor(self) -> None:
         ended = False

@@ -32,7 +32,7 @@ ENVIRON = {
 }
 START_S = 30.0
 PROMISE_S = 2.0  # how long anything may take to notice a death
-SOCKETS = ["serve.sock", "serve.sock.engine", "serve.sock.lock"]
+SOCKETS = ["serve.sock", "serve.sock.engine0", "serve.sock.lock"]
 
 
 def until(condition: Callable[[], object], timeout_s: float = PROMISE_S) -> None:
@@ -169,7 +169,7 @@ def test_ctrl_c_ends_a_server_like_sigterm(start) -> None:
 
 def test_a_server_can_be_stopped_while_it_is_loading(start) -> None:
     server = start("test:context")
-    until(lambda: "serve.sock.engine" in server.files, START_S)
+    until(lambda: "serve.sock.engine0" in server.files, START_S)
     assert server.stop() == 0
     assert server.files == []
     assert psutil.Process().children() == []
@@ -223,8 +223,8 @@ def test_a_server_that_is_stopped_ends_what_runs_with_a_retryable_error(start) -
     assert server.files == []
 
 
-def test_a_killed_engine_ends_every_run_with_a_retryable_error(start) -> None:
-    server = start("test:endless").wait_until_ready()
+def test_without_replay_a_killed_engine_ends_every_run_with_a_retryable_error(start) -> None:
+    server = start("test:endless", "--no-replay").wait_until_ready()
     wire = fc.connect(server.address)
     outcomes: list[BaseException | None] = [None, None]
 
