@@ -294,6 +294,10 @@ class RadixTree:
         for step in [step for step in self._pending if step <= completed_step]:
             del self._pending[step]
 
+    def namespaces(self) -> list[str]:
+        """Those that have nodes or are used, the oldest first."""
+        return list(self._roots)
+
     def nodes(self) -> Iterator[Node]:
         """Every node with its ancestors before it, roots included."""
         stack: list[Node] = list(self._roots.values())

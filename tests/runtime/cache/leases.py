@@ -15,10 +15,13 @@ def opened(cache: KVCache, tokens: list[int], **kwargs: int) -> Lease:
     return lease
 
 
-def served(cache: KVCache, tokens: list[int]) -> Lease:
+def served(
+    cache: KVCache, tokens: list[int], owner: int | None = None, namespace: str = ""
+) -> Lease:
     """A lease whose tokens are all computed, in a forward of their own, and in the tree."""
     step = cache.completed_step + 1
-    lease = opened(cache, tokens)
+    lease = cache.open(tokens, namespace, owner=owner)
+    assert isinstance(lease, Lease)
     assert cache.extend(lease, len(tokens), step) is not None
     cache.insert(lease, tokens, len(tokens), step)
     cache.retire(step)

@@ -45,16 +45,6 @@ def test_open_matches_up_to_the_limit(tokens: list[int], limit: int | None, expe
     assert lease.cached_len == expected
 
 
-def test_namespaces_share_nothing() -> None:
-    cache = KVCache(16, 4)
-    served(cache, TEXT[:8])
-    other = cache.open(TEXT[:8], "adapter")
-    assert isinstance(other, Lease)
-    assert other.cached_len == 0
-    assert cache.cached_prefix(TEXT[:8], "unknown") == 0
-    cache.check()
-
-
 def test_tokens_may_come_as_any_sequence() -> None:
     cache = KVCache(16, 4)
     served(cache, TEXT[:8])
