@@ -109,6 +109,10 @@ class Pool:
             {
                 "fc_pool_new": ([ctypes.c_int32, ctypes.POINTER(ctypes.c_int32)], ctypes.c_void_p),
                 "fc_pool_free": ([ctypes.c_void_p], None),
+                "fc_pool_touch": (
+                    [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64],
+                    None,
+                ),
             },
         )
         pinned = None if cpus is None else (ctypes.c_int32 * num_threads)(*cpus)
@@ -125,6 +129,11 @@ class Pool:
         if self._address is None:
             raise ValueError("the pool is closed")
         return ctypes.c_void_p(self._address)
+
+    def touch(self, starts: Sequence[int], num_bytes: int) -> None:
+        """Has the system provide `num_bytes` of memory from each address on, before it is used."""
+        addresses = (ctypes.c_void_p * len(starts))(*starts)
+        self.library.lib.fc_pool_touch(self.handle, addresses, len(starts), num_bytes)
 
     def close(self) -> None:
         """Ends the threads. Again: nothing."""

@@ -63,3 +63,8 @@ void run(Pool* pool, const Body& body) {
 FC_API furcate::Pool* fc_pool_new(int32_t num_threads, const int32_t* cpus);
 FC_API void fc_pool_free(furcate::Pool* pool);
 FC_API int32_t fc_pool_threads(const furcate::Pool* pool);
+// Has the system provide the memory of [start, start + num_bytes) for each start, by all threads at
+// once. Contents stay. For pages that are written later in a forward, where waiting for the system
+// would hold up every thread.
+FC_API void fc_pool_touch(furcate::Pool* pool, uint8_t* const* starts, int64_t num_starts,
+                          int64_t num_bytes);

@@ -16,7 +16,7 @@ from furcate.kernels.paged_attention import SPLIT
 from furcate.kernels.structures import KV_TYPES, KVPages, KVShape
 
 if TYPE_CHECKING:
-    from furcate.kernels.library import Library
+    from furcate.kernels.library import Library, Pool
     from furcate.kernels.structures import KVType
 
 __all__ = ["NativePages", "NativeSpec"]
@@ -59,6 +59,7 @@ class NativePages:
         )
         sizes = (ctypes.c_int64 * 2)()
         library.lib.fc_kv_page_bytes(ctypes.byref(self.shape), sizes)
+        self._page_bytes = int(sizes[0])  # of keys; values take as much
         self._memory: list[np.ndarray] = []
         self._parts: list[tuple[int, int]] = []  # address and bytes a page of each
         self.layers = (KVPages * spec.num_layers)(
@@ -67,6 +68,12 @@ class NativePages:
 
     def read_page(self, page: int) -> bytes:
         return b"".join(ctypes.string_at(at + page * size, size) for at, size in self._parts)
+
+    def touch(self, pool: Pool, num_bytes: int) -> None:
+        """Takes about so much memory from the system now: that of the first pages, all layers."""
+        starts = [start for layer in self.layers for start in (layer.keys, layer.values)]
+        first = min(num_bytes // len(starts), self._page_bytes * self.shape.num_pages)
+        pool.touch(starts, first)
 
     def _layer(self, num_pages: int, page_bytes: int, scale_bytes: int) -> KVPages:
         return KVPages(

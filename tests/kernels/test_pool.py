@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from furcate.kernels.bench import BenchCase, Peaks, measure, roofline
@@ -155,3 +157,21 @@ def test_a_measurement_is_the_median_of_repeats_of_many_calls() -> None:
     case = BenchCase("toy", run, 1.0, 1.0, "fp32")
     assert measure(case, clock=lambda: now) == pytest.approx(0.001)
     assert calls == 2 + 7 * 20
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_touched_memory_is_there_and_keeps_its_contents(num_threads: int) -> None:
+    size = 5 << 20
+    memory = np.frombuffer(mmap.mmap(-1, size), np.uint8)
+    start = memory.ctypes.data
+    memory[100] = 7
+    is_resident = np.zeros(size // mmap.PAGESIZE, np.uint8)
+    with own(num_threads=num_threads) as pool:
+        pool.touch([start], 0)
+        pool.touch([start + 64, start + size // 2], size // 2 - 64)
+    libc = ctypes.CDLL(None)
+    libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+    assert libc.mincore(start, size, is_resident.ctypes.data) == 0
+    assert (is_resident & 1).all()
+    assert memory[100] == 7
+    assert memory.sum(dtype=np.int64) == 7
