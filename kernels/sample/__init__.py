@@ -6,7 +6,7 @@ exactly. A draw with a temperature inverts sums of weights, and those here diffe
 their last bits: one draw in many thousands meets the difference. Results of this kernel depend on
 the row alone: they are the same in every tier, on any number of threads, and beside any other rows.
 
-`native.py` is the Python side.
+`native.py` is the Python side; `reference.py` is the same in double precision, for `check.py`.
 """
 
 from __future__ import annotations
