@@ -6,15 +6,21 @@ pages alone; what the tokens mean, and what happens to the results, is decided e
 
 from __future__ import annotations
 
-from bisect import insort
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from furcate.runtime.cache import Lease, Pending
 
 from .branches import ChoiceBranches
+from .budget import StepBudget
+from .forecast import Forecast
+from .pace import Pace
 from .plan import StepPlan
+from .policies import POLICIES, Surroundings
 from .prospects import Prospects
+from .sites import Sites
 from .step import Step, StreamRow
+from .waiting import WaitingQueue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,15 +31,16 @@ if TYPE_CHECKING:
     from furcate.runtime.clock import Clock
     from furcate.runtime.config import ScheduleConfig
 
+    from .policies import Policy
     from .stream import Stream
 
 __all__ = ["Batcher"]
 
 
 class Batcher:
-    """Streams of higher priority first, then older ones. Decode rows go before prompt chunks, so
-    that a long prompt delays nobody who is already talking. A stream is waiting or running exactly
-    while it has something to compute, or a row in flight.
+    """Who waits comes up in the order of a policy, and joins while the pages will last. Decode rows
+    go before prompt chunks, so that a long prompt delays nobody who is already talking. A stream is
+    waiting or running exactly while it has something to compute, or a row in flight.
 
     Steps may be planned while the one before is in flight. Where such a plan is short of pages it
     asks for calm: for the next plan to be made with nothing in flight. Only then is KV taken away
@@ -49,14 +56,20 @@ class Batcher:
     ) -> None:
         self.cache = cache
         self.prospects = Prospects(cache, clock)
-        self.waiting: list[Stream] = []  # by order
+        self.waiting: WaitingQueue[Stream] = WaitingQueue(self._make_policy)
         self.running: list[Stream] = []  # by admission; these hold leases
         self.retractions = 0
+        self.budget = StepBudget(config.budget_tokens, config.itl_ms / 1000, clock)
+        self.pace = Pace(config.budget_tokens)
+        self.sites = Sites()
         self._sole: Stream | None = None
         self._is_short = False  # of pages, in the plan made last
         self._max_context = max_context
         self._max_rows = config.max_rows
-        self._budget_tokens = config.budget_tokens
+        self._policy = POLICIES[config.policy]
+        self._clock = clock
+        limit = min(max_context, self.capacity_tokens)
+        self._forecast = Forecast(cache, self.sites, limit)
 
     @property
     def capacity_tokens(self) -> int:
@@ -104,6 +117,7 @@ class Batcher:
         if stream.lease is not None:
             self.running.remove(stream)
             stream.void(-1)
+            self._forecast.freed()
             self.cache.release(stream.lease)
             stream.lease = None
             stream.computed = stream.scheduled = 0
@@ -120,6 +134,7 @@ class Batcher:
             stream.computed = min(stream.computed, length)
             self.recompute(stream)
             return
+        self._forecast.freed()
         self.cache.truncate(lease, length)  # branches begin at the end of the lease
         stream.scheduled = min(stream.scheduled, length)
         stream.computed = min(stream.computed, length)
@@ -149,11 +164,26 @@ class Batcher:
     def hinted(self, stream: Stream) -> None:
         """The stream has another hint."""
         self.prospects.hinted(stream)
+        if stream.queued:
+            self.waiting.update(stream)
+
+    def generated(self, site: int, num_tokens: int) -> None:
+        """An output of the call site is complete."""
+        self.sites.note(site, num_tokens)
+        self.pace.generated(num_tokens)
+
+    def _make_policy(self) -> Policy[Stream]:
+        return self._policy(
+            Surroundings(self._clock.now, self._cached_prefix, self.pace.seconds_needed)
+        )
+
+    def _cached_prefix(self, stream: Stream) -> int:
+        return self.cache.cached_prefix(stream.tokens, stream.namespace)
 
     def _wake(self, stream: Stream) -> None:
         if stream.lease is None and not stream.queued:
             stream.queued = True
-            insort(self.waiting, stream, key=lambda other: other.order)
+            self.waiting.add(stream)
 
     def _step_back(self, stream: Stream) -> None:
         """All tokens are computed, and the logits after the last one are needed once more."""
@@ -167,6 +197,7 @@ class Batcher:
         lease = stream.lease
         assert lease is not None
         self.running.remove(stream)
+        self._forecast.freed()
         stream.void(-1)
         self.publish(stream)
         if not is_over:
@@ -180,8 +211,9 @@ class Batcher:
     def plan(self, step: int, is_calm: bool) -> Step:
         """The rows of forward `step`; `is_calm`: no forward is in flight. Streams that can never
         run are left for `stuck`."""
-        planned = Step(StepPlan(step, self._budget_tokens))
+        planned = Step(StepPlan(step, self.budget.tokens(0)))
         self._is_short = False
+        self._forecast.begin()
         if self._sole is not None and not self._sole.is_scheduled:
             self._sole = None
         if self._sole is None:
@@ -201,15 +233,25 @@ class Batcher:
                 decoding.append(stream)
             elif count > 0:
                 chunks.append(stream)
+        if self.budget.has_target:
+            attended = sum(stream.scheduled + 1 for stream in decoding)
+            depth = chunks[0].scheduled if chunks else 0
+            planned.plan.budget_tokens = self.budget.tokens(len(decoding), attended, depth)
         for stream in (*decoding, *chunks):
             self._schedule(stream, planned, ends, is_calm)
 
     def _plan_waiting(self, planned: Step, ends: dict[Node, StreamRow], is_calm: bool) -> None:
-        while self.waiting and self._sole is None and planned.plan.budget_tokens > 0:
-            if len(self.running) >= self._max_rows:
+        if not self._may_admit(planned):
+            return
+        for stream in self.waiting.candidates():
+            if self._forecast.is_refused(stream):
                 break
-            if not self._admit(self.waiting[0], planned, ends, is_calm):
+            if not self._admit(stream, planned, ends, is_calm) or not self._may_admit(planned):
                 break
+
+    def _may_admit(self, planned: Step) -> bool:
+        has_room = len(self.running) < self._max_rows and planned.plan.budget_tokens > 0
+        return has_room and self._sole is None and len(self.waiting) > 0
 
     def _plan_sole(self, stream: Stream, planned: Step) -> None:
         if stream.lease is not None:
@@ -225,7 +267,7 @@ class Batcher:
         sole = self._sole
         if sole is not None and sole.is_scheduled:
             return sole
-        return next(iter((*self.running, *self.waiting)), None)
+        return next(chain(self.running, self.waiting), None)
 
     def _num_due(self, stream: Stream, step: int) -> int:
         """How many tokens the stream could compute in this step: known ones, or one that the step
@@ -279,6 +321,7 @@ class Batcher:
             return False
         planned.plan.add_copies(copies)
         self._enter(stream, lease)
+        self._forecast.joined(stream, lease)
         self._schedule(stream, planned, ends, is_calm)
         return True
 
@@ -296,6 +339,7 @@ class Batcher:
             self.cache.release(lease)
             return False
         self._enter(stream, lease)
+        self._forecast.joined(stream, lease)
         logit = row.logit + row.num_logits - 1
         self._add_row(planned, StreamRow(stream, row.step, row.end, row.end, logit, 1))
         return True
@@ -308,9 +352,7 @@ class Batcher:
         return lease
 
     def _has_room(self, stream: Stream, lease: Lease) -> bool:
-        room = self.cache.num_available - len(self.running)
-        needed = self.cache.pages_for(stream.target + 1) - len(lease.table) + 1
-        return not self.running or needed <= room
+        return not self.running or self._forecast.fits(stream, lease, self.running)
 
     def _enter(self, stream: Stream, lease: Lease) -> None:
         self.waiting.remove(stream)
@@ -375,6 +417,7 @@ class Batcher:
 
     def _add_row(self, planned: Step, row: StreamRow) -> None:
         planned.rows.append(row)
+        self.waiting.served(row.stream, row.num_computed)
         row.stream.in_flight.append(row)
         row.stream.scheduled = row.end
         row.stream.covered = max(row.stream.covered, row.end)
@@ -414,12 +457,16 @@ class Batcher:
                 return False
 
     def _victim(self, planned: Step) -> Stream | None:
-        """The youngest running stream that is not in the step yet, unless it is the only one."""
+        """Of the running streams that are not in the step yet, one of the lowest priority that is
+        the cheapest to compute again; preferably not one that would free nothing. None where it
+        is the only one that runs."""
         if len(self.running) == 1:
             return None
         busy = {row.stream.id for row in planned.rows}
-        idle = [s for s in self.running if s.id not in busy]
-        return max(idle, key=lambda s: s.order) if idle else None
+        idle = [stream for stream in self.running if stream.id not in busy]
+        costs = [(self._forecast.cost(stream), stream) for stream in idle]
+        ranks = [(not cost, s.priority, cost, -s.arrival, s.id, s) for cost, s in costs]
+        return min(ranks)[-1] if ranks else None
 
     def _retract(self, stream: Stream) -> None:
         self.retractions += 1
@@ -454,20 +501,33 @@ class Batcher:
             stream.computed = stream.scheduled = length
             stream.covered = max(stream.covered, length)
         branches.free(self.cache, step)
+        self._forecast.freed()
 
     # Afterwards ----------------------------------------------------------------------------------
 
+    def launched(self, plan: StepPlan) -> None:
+        attended = plan.num_attended if self.budget.has_target else 0
+        self.budget.launched(plan.step, plan.num_tokens, attended)
+
     def retire(self, step: int) -> None:
+        """The step has ended well."""
+        self.pace.stepped(self.budget.collected(step))
         self.cache.retire(step)
+
+    def failed(self, steps: Sequence[int]) -> None:
+        """All steps that were launched and have not ended."""
+        for step in steps:
+            self.budget.failed(step)
+        self.cache.retire(steps[-1])
 
     def check(self, streams: Sequence[Stream]) -> None:
         """Every invariant of the cache and of the streams' places in it; for tests."""
         self.cache.check()
         self.prospects.check(streams)
         for stream in streams:
-            inside = sum(s is stream for s in self.running) + sum(s is stream for s in self.waiting)
+            inside = sum(s is stream for s in self.running) + (stream in self.waiting)
             assert inside <= 1, f"stream {stream.id} is queued twice"
-            assert stream.queued == any(s is stream for s in self.waiting)
+            assert stream.queued == (stream in self.waiting)
             assert (stream.lease is not None) == any(s is stream for s in self.running)
             if stream.lease is not None:
                 assert stream.computed <= stream.scheduled <= stream.lease.length
@@ -476,4 +536,5 @@ class Batcher:
                 assert stream.computed == stream.scheduled == len(stream.in_flight) == 0
             assert not any(row.is_void for row in stream.in_flight)
             assert stream.computed <= len(stream.tokens)
-        assert all(any(s is other for other in streams) for s in (*self.running, *self.waiting))
+        known = set(streams)
+        assert all(stream in known for stream in chain(self.running, self.waiting))

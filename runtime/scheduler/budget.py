@@ -30,10 +30,15 @@ class StepBudget:
         self._launched: dict[int, tuple[float, int, int]] = {}  # time, tokens, attended
         self._last_end = 0.0
 
+    @property
+    def has_target(self) -> bool:
+        """Otherwise the answer is always the same, and nobody need say who decodes."""
+        return self._itl_s > 0.0
+
     def tokens(self, num_decoding: int, attended: int = 0, depth: int = 0) -> int:
         """For a step in which so many streams decode, attending to `attended` positions in all;
         other tokens will attend to `depth` each, about."""
-        if not num_decoding or self._itl_s <= 0.0 or not self._cost.is_learnt:
+        if not num_decoding or not self.has_target or not self._cost.is_learnt:
             return self._max_tokens
         least = num_decoding + MIN_CHUNK
         most = self._cost.most_tokens(self._itl_s, num_decoding, attended, depth)
@@ -48,7 +53,7 @@ class StepBudget:
         now = self._clock.now()
         seconds = now - max(begin, self._last_end)
         self._last_end = now
-        if self._itl_s > 0.0:
+        if self.has_target:
             self._cost.note(num_tokens, attended, seconds)
         return seconds
 

@@ -363,6 +363,7 @@ class Lifecycle:
         stream.tokens.extend(kept[outcome.kept :])
         stream.counts.completion += len(kept)
         stream.generation = None
+        self._batcher.generated(active.node.site, len(kept))
         wanted = active.node.sampling
         self._emit(
             NodeDone(

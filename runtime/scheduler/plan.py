@@ -44,6 +44,12 @@ class StepPlan:
     def num_tokens(self) -> int:
         return self._num_tokens
 
+    @property
+    def num_attended(self) -> int:
+        """Positions that its tokens attend to, in all; those that a row itself adds once each."""
+        rows = zip(self._begins, self._ids, strict=True)
+        return sum(len(ids) * (begin + len(ids)) for begin, ids in rows)
+
     def add_row(
         self, ids: Sequence[int], begin: int, table: NDArray[np.int32], num_logits: int
     ) -> int:

@@ -141,6 +141,7 @@ class Scheduler:
         for row in step.rows:
             row.stream.counts.computed += row.num_computed
         self._flights.add(step)
+        self.batcher.launched(step.plan)
         return True
 
     def _ask_late_draws(self) -> None:
@@ -241,7 +242,7 @@ class Scheduler:
             elif stream.in_flight or stream.lease in lost:
                 self.batcher.abandon(stream)
                 self.batcher.settle(stream)
-        self.batcher.retire(last)
+        self.batcher.failed([step.plan.step for step in steps])
 
     def _refuse_logits(self, stream: Stream) -> None:
         reason = "the model's logits are not numbers; its weights or its kernels are at fault"

@@ -8,6 +8,7 @@ there is.
 from __future__ import annotations
 
 from collections import OrderedDict
+from operator import itemgetter
 from typing import TYPE_CHECKING, Generic
 
 from .policies.base import Policy, WaitingStream
@@ -21,6 +22,7 @@ __all__ = ["AGING_TOKENS", "WaitingQueue"]
 # longest is the next. A handful of streams take as many: so one in several goes by age alone.
 AGING_TOKENS = 8192
 MAX_EMPTY_LEVELS = 16
+MAX_OWED = 256
 
 
 class WaitingQueue(Generic[WaitingStream]):
@@ -41,6 +43,7 @@ class WaitingQueue(Generic[WaitingStream]):
         self._by_age: OrderedDict[WaitingStream, int] = OrderedDict()  # its priority as it came
         self._gangs: dict[Hashable, OrderedDict[WaitingStream, None]] = {}
         self._num_served = 0  # tokens since the longest waiting stream left
+        self._owed: dict[WaitingStream, int] = {}  # tokens that the levels were not told of yet
 
     def __len__(self) -> int:
         return len(self._by_age)
@@ -54,6 +57,7 @@ class WaitingQueue(Generic[WaitingStream]):
 
     def add(self, stream: WaitingStream) -> None:
         assert stream not in self._by_age, f"stream {stream.id} waits twice"
+        self._settle()
         if not self._by_age:
             self._num_served = 0
         self._by_age[stream] = stream.priority
@@ -84,11 +88,11 @@ class WaitingQueue(Generic[WaitingStream]):
         level.add(stream)
 
     def served(self, stream: WaitingStream, num_tokens: int) -> None:
-        """So many tokens are computed for a stream, whether it waits or runs."""
-        self._num_served += num_tokens
-        level = self._levels.get(stream.priority)
-        if level is not None:
-            level.served(stream, num_tokens)
+        """So many tokens are computed for a stream, whether it waits or runs. Called for each row
+        of each step, so it only takes note."""
+        self._owed[stream] = self._owed.get(stream, 0) + num_tokens
+        if len(self._owed) > MAX_OWED:
+            self._settle()
 
     def candidates(self) -> Iterator[WaitingStream]:
         """Each stream once, the next to run first. To be called anew for each step.
@@ -96,11 +100,13 @@ class WaitingQueue(Generic[WaitingStream]):
         Streams may be removed and served while this goes on, and that tells in what comes next. A
         stream that is left in the queue is passed over.
         """
+        self._settle()
         passed: set[WaitingStream] = set()
         for stream in self._in_order():
             if stream not in self._by_age or stream in passed:
                 continue
             yield stream
+            self._settle()
             gang: OrderedDict[WaitingStream, None] | None = None
             if stream in self._by_age:
                 passed.add(stream)
@@ -111,6 +117,7 @@ class WaitingQueue(Generic[WaitingStream]):
                 if sibling in passed:
                     break
                 yield sibling
+                self._settle()
                 if sibling in self._by_age:
                     passed.add(sibling)
                     break
@@ -118,8 +125,16 @@ class WaitingQueue(Generic[WaitingStream]):
     def _in_order(self) -> Iterator[WaitingStream]:
         if self._by_age and self._num_served >= self._aging_tokens:
             yield next(iter(self._by_age))
-        for priority in sorted(self._levels, reverse=True):
-            yield from self._levels[priority].ordered()
+        for _, level in sorted(self._levels.items(), reverse=True, key=itemgetter(0)):
+            yield from level.ordered()
+
+    def _settle(self) -> None:
+        for stream, num_tokens in self._owed.items():
+            self._num_served += num_tokens
+            level = self._levels.get(stream.priority)
+            if level is not None:
+                level.served(stream, num_tokens)
+        self._owed.clear()
 
     def _level(self, priority: int) -> Policy[WaitingStream]:
         level = self._levels.get(priority)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from furcate.protocol.constraint import Constraint
     from furcate.runtime.clock import Clock
     from furcate.runtime.engine.batch import Model
+    from furcate.runtime.scheduler.masks import MaskFiller
 
 END_ID = 258
 
@@ -52,6 +53,7 @@ def generate(
     min_tokens: int = 0,
     logprobs: int | None = None,
     prompt_logprobs: int | None = None,
+    site: int = 0,
 ) -> Generate:
     sampling = Sampling(
         max_tokens=max_tokens,
@@ -60,7 +62,7 @@ def generate(
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
     )
-    return Generate(sampling, seed, stops, (END_ID,), constraint, report)
+    return Generate(sampling, seed, stops, (END_ID,), constraint, report, site)
 
 
 def engine(
@@ -75,6 +77,7 @@ def engine(
     constraints: CompileService | None = None,
     overlap: bool = False,
     clock: Clock | None = None,
+    masks: MaskFiller | None = None,
 ) -> StepEngine:
     config = ScheduleConfig(
         max_rows=max_rows,
@@ -92,6 +95,7 @@ def engine(
             constraints=constraints,
             overlap=overlap,
             clock=clock,
+            masks=masks,
         )
     )
 
@@ -100,6 +104,13 @@ def run(eng: StepEngine, *nodes: StreamNode, stream: int = 1) -> list[NodeDone]:
     eng.send(OpenStream(stream, 0), Append(stream, (*nodes, End())))
     eng.run()
     return eng.done(stream)
+
+
+def mislead(eng: StepEngine, site: int = 1) -> None:
+    """All outputs of the site were a token long, says its history: so more streams are let in than
+    the pages will last for."""
+    for _ in range(64):
+        eng.scheduler.batcher.generated(site, 1)
 
 
 def said(done: NodeDone) -> str:

@@ -52,11 +52,11 @@ class Streams:
 
 def surroundings(
     clock: ManualClock | None = None, seconds_needed: Callable[[Waiting], float] = lambda s: 1.0
-) -> Surroundings:
+) -> Surroundings[Waiting]:
     """What is cached of a stream is what it says itself."""
     clock = clock or ManualClock()
     return Surroundings(clock.now, lambda stream: getattr(stream, "cached", 0), seconds_needed)
 
 
-def policy(name: str, around: Surroundings | None = None) -> Policy[Waiting]:
+def policy(name: str, around: Surroundings[Waiting] | None = None) -> Policy[Waiting]:
     return POLICIES[name](around or surroundings())

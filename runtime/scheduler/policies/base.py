@@ -7,12 +7,12 @@ there is, or how long anybody may be made to wait: the queue sees to that.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
-__all__ = ["Policy", "Surroundings", "Waiting", "WaitingStream"]
+__all__ = ["MakePolicy", "Policy", "Surroundings", "Waiting", "WaitingStream"]
 
 
 class Waiting(Protocol):
@@ -90,10 +90,16 @@ class Policy(Protocol[WaitingStream]):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Generic[WaitingStream]):
     """What policies may ask: the time, how many of a stream's tokens are cached, and how many
     seconds it needs if it starts at once."""
 
     now: Callable[[], float]
-    cached_prefix: Callable[[Waiting], int]
-    seconds_needed: Callable[[Waiting], float]
+    cached_prefix: Callable[[WaitingStream], int]
+    seconds_needed: Callable[[WaitingStream], float]
+
+
+class MakePolicy(Protocol):
+    """What a policy's name stands for."""
+
+    def __call__(self, surroundings: Surroundings[WaitingStream], /) -> Policy[WaitingStream]: ...

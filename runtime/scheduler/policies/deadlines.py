@@ -24,7 +24,9 @@ __all__ = ["UrgentFirst"]
 class UrgentFirst(Generic[WaitingStream]):
     """Urgent streams first, the one that had to start first in front."""
 
-    def __init__(self, inner: Policy[WaitingStream], surroundings: Surroundings) -> None:
+    def __init__(
+        self, inner: Policy[WaitingStream], surroundings: Surroundings[WaitingStream]
+    ) -> None:
         self._inner = inner
         self._surroundings = surroundings
         self._latest_start: dict[WaitingStream, float] = {}

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from .keyed import Keyed
 
 if TYPE_CHECKING:
-    from .base import Policy, Surroundings, Waiting
+    from .base import Policy, Surroundings, WaitingStream
 
 __all__ = ["first_come_first_served"]
 
 
-def first_come_first_served(surroundings: Surroundings) -> Policy[Waiting]:
+def first_come_first_served(surroundings: Surroundings[WaitingStream]) -> Policy[WaitingStream]:
     return Keyed(lambda stream: (stream.arrival,))

@@ -16,7 +16,7 @@ from .fcfs import first_come_first_served
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .base import Policy, Surroundings, Waiting
+    from .base import Policy, Surroundings
 
 __all__ = ["WINDOW", "LongestPrefix", "longest_prefix"]
 
@@ -59,7 +59,7 @@ class LongestPrefix(Generic[WaitingStream]):
             window += [(self._cached_prefix(s), s) for s in islice(source, 1)]
 
 
-def longest_prefix(surroundings: Surroundings) -> Policy[Waiting]:
+def longest_prefix(surroundings: Surroundings[WaitingStream]) -> Policy[WaitingStream]:
     """Over the oldest streams."""
     oldest = first_come_first_served(surroundings)
     return LongestPrefix(oldest, surroundings.cached_prefix, WINDOW)

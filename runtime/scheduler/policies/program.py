@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .base import Waiting
+from .base import WaitingStream
 from .deadlines import UrgentFirst
 from .fair_shares import FairShares, Share
 from .keyed import Keyed
@@ -25,24 +25,23 @@ FINISH_TOKENS = 1024
 LOOKAHEAD = 4  # streams among which the cached prefix decides
 
 
-def program_aware(surroundings: Surroundings) -> Policy[Waiting]:
+def program_aware(surroundings: Surroundings[WaitingStream]) -> Policy[WaitingStream]:
     """Deadlines about to be missed; then fairness between tenants; the least attained service of a
     program; the longer path to its end; waited-for values; arrival. Among the first few of these,
     the longest cached prefix."""
-    tenants = FairShares[Waiting](lambda stream: stream.namespace, _programs)
+
+    def streams() -> Policy[WaitingStream]:
+        return Keyed(lambda stream: (-stream.path, -stream.num_waiting, stream.arrival))
+
+    def programs() -> Policy[WaitingStream]:
+        return FairShares(lambda stream: stream.program, streams, _favour)
+
+    tenants = FairShares[WaitingStream](lambda stream: stream.namespace, programs)
     nearby = LongestPrefix(tenants, surroundings.cached_prefix, LOOKAHEAD)
     return UrgentFirst(nearby, surroundings)
 
 
-def _programs() -> Policy[Waiting]:
-    return FairShares[Waiting](lambda stream: stream.program, _streams, _favour)
-
-
-def _streams() -> Policy[Waiting]:
-    return Keyed(lambda stream: (-stream.path, -stream.num_waiting, stream.arrival))
-
-
-def _favour(share: Share[Waiting]) -> int:
+def _favour(share: Share[WaitingStream]) -> int:
     """For a program that has begun, and is one node from its end."""
     if not share.attained:
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.fakes.streams import engine, generate, run, text
+from tests.fakes.streams import engine, generate, mislead, run, text
 
 from furcate.protocol.constraint import Constraint
 from furcate.protocol.stream import Append, DefineConstraint, End, OpenStream, RawLogprob
@@ -46,6 +46,7 @@ def test_streams_that_are_retracted_have_the_same_log_probabilities() -> None:
     outputs = []
     for num_pages in (400, 18):
         eng = engine(ContextModel(end_ids=()), num_pages=num_pages, page_size=4, budget_tokens=16)
+        mislead(eng)
         for stream in range(4):
             eng.send(
                 OpenStream(stream, stream),
@@ -53,8 +54,8 @@ def test_streams_that_are_retracted_have_the_same_log_probabilities() -> None:
                     stream,
                     (
                         text(f"{stream} {WORDS}"),
-                        generate(9, prompt_logprobs=1),
-                        generate(9, prompt_logprobs=1),
+                        generate(9, prompt_logprobs=1, site=1),
+                        generate(9, prompt_logprobs=1, site=1),
                         End(),
                     ),
                 ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.fakes.streams import engine, generate, idle_pages, run, said, text
+from tests.fakes.streams import engine, generate, idle_pages, mislead, run, said, text
 
 from furcate.protocol.constraint import Constraint
 from furcate.protocol.stream import (
@@ -287,11 +287,10 @@ def test_memory_for_a_few_serves_many_with_the_same_output() -> None:
     outputs = []
     for num_pages in (400, 9):
         eng = engine(num_pages=num_pages)
+        mislead(eng)
         for stream in range(8):
-            eng.send(
-                OpenStream(stream, stream),
-                Append(stream, (text(f"{stream} unlike the others "), generate(60), End())),
-            )
+            nodes = (text(f"{stream} unlike the others "), generate(60, site=1), End())
+            eng.send(OpenStream(stream, stream), Append(stream, nodes))
         eng.run()
         outputs.append([eng.done(stream)[0].ids for stream in range(8)])
     assert eng.scheduler.batcher.retractions > 0

@@ -8,11 +8,12 @@ given, so that a wrong page, slot, order or length anywhere changes some stream'
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.fakes.streams import mislead
 
 from furcate.protocol.sampling import Sampling
 from furcate.protocol.stream import (
@@ -48,6 +49,7 @@ GENERATES = st.builds(
         (stop,) if stop else (),
         (END_ID,),
         report=bool(seed % 2),
+        site=seed % 2,
     ),
     st.integers(0, 6),
     st.sampled_from([0.0, 1.0]),
@@ -165,6 +167,11 @@ CONFIGS = st.tuples(
 )
 
 
+POLICIES: st.SearchStrategy[Literal["program", "fcfs", "longest-prefix"]] = st.sampled_from(
+    ["program", "fcfs", "longest-prefix"]
+)
+
+
 def room_for_choices(page_size: int) -> int:
     """Pages for the tries of CHOICES behind a text that ends inside a page: each of the parts "n",
     "o", "ye", "s" and "terda" may begin inside one."""
@@ -201,10 +208,16 @@ def check(
             model,
             page_size=page_size,
             num_pages=num_pages,
-            config=ScheduleConfig(max_rows=max_rows, budget_tokens=budget, check_invariants=True),
+            config=ScheduleConfig(
+                max_rows=max_rows,
+                budget_tokens=budget,
+                policy=data.draw(POLICIES),
+                check_invariants=True,
+            ),
             overlap=overlap,
         )
     )
+    mislead(engine)
     for message in data.draw(messages(plan)):
         engine.send(message)
         for _ in range(data.draw(st.integers(0, 2))):

@@ -1,0 +1,121 @@
+"""What streams hold of the cache, what they will still take, and who fits in with them.
+
+Applies the future peak to streams and leases. Does not know in which order streams come up.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from furcate.protocol.stream import Extend
+
+from .admission import Demand, FuturePeak
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from furcate.runtime.cache import KVCache, Lease
+
+    from .sites import Sites
+    from .stream import Stream
+
+__all__ = ["Forecast", "num_shared"]
+
+
+class Forecast:
+    """Asked for one stream after the other that might join those who run. `limit` is the most
+    tokens that a stream can have."""
+
+    def __init__(self, cache: KVCache, sites: Sites, limit: int) -> None:
+        self._cache = cache
+        self._sites = sites
+        self._limit = limit
+        self._refused: Stream | None = None
+        self._growth: int | None = None  # pages that those who run take more by their bounds
+
+    def begin(self) -> None:
+        """A new step: streams have grown, as was foreseen."""
+        self._growth = None
+
+    def freed(self) -> None:
+        """A running stream has let go of pages."""
+        self._growth = None
+        self._refused = None
+
+    def joined(self, stream: Stream, lease: Lease) -> None:
+        """The stream runs and has pages for its next tokens."""
+        if self._growth is not None:
+            self._growth += self._growth_of(stream, lease)
+
+    def is_refused(self, stream: Stream) -> bool:
+        """It did not fit, and nobody has let go of pages since."""
+        return stream is self._refused
+
+    def fits(self, stream: Stream, lease: Lease, running: Sequence[Stream]) -> bool:
+        """Whether the stream, whose lease has what is cached of it, and those who run will never
+        need more pages than there are."""
+        if self._fits_at_worst(stream, lease, running) or self._fits_peak(stream, lease, running):
+            return True
+        self._refused = stream
+        return False
+
+    def cost(self, stream: Stream) -> int:
+        """Tokens to compute again if the stream gives way: those that no other one keeps."""
+        lease = stream.lease
+        assert lease is not None
+        return max(0, stream.computed - num_shared(lease, 1))
+
+    def _fits_at_worst(self, stream: Stream, lease: Lease, running: Sequence[Stream]) -> bool:
+        """Quick, and enough: there is room even if nobody leaves."""
+        if self._growth is None:
+            leases = ((each, each.lease) for each in running)
+            self._growth = sum(self._growth_of(s, held) for s, held in leases if held is not None)
+        tail_copy = 1
+        needed = self._growth_of(stream, lease) + tail_copy
+        return self._growth + needed <= self._cache.num_available
+
+    def _fits_peak(self, stream: Stream, lease: Lease, running: Sequence[Stream]) -> bool:
+        page_size = self._cache.page_size
+        first_own = lease.length // page_size  # a partial tail is copied
+        demands = [self._demand(stream, lease, first_own)]
+        num_private = len(lease.table) - num_shared(lease, page_size)
+        for each in running:
+            if each.lease is not None:
+                shared = num_shared(each.lease, page_size)
+                demands.append(self._demand(each, each.lease, shared))
+                num_private += len(each.lease.table) - shared
+        in_use = self._cache.pool.total - self._cache.num_available
+        num_others = in_use - num_private
+        return num_others + FuturePeak(page_size, demands).pages() <= self._cache.pool.total
+
+    def _demand(self, stream: Stream, lease: Lease, shared: int) -> Demand:
+        length = max(lease.length, len(stream.tokens))
+        return Demand(length, max(0, self._bound(stream) - length), shared)
+
+    def _growth_of(self, stream: Stream, lease: Lease) -> int:
+        return max(0, self._cache.pages_for(self._bound(stream)) - len(lease.table))
+
+    def _bound(self, stream: Stream) -> int:
+        """How many tokens the stream has when its active node is over, with those that are known to
+        follow."""
+        count = len(stream.tokens)
+        active = stream.generation
+        if active is not None:
+            bound = self._sites.bound(active.node.site, active.budget, drawn=active.index)
+            count += bound - active.index
+        elif stream.choice is not None:
+            count += max(map(len, stream.choice.choices))
+        for node in islice(stream.nodes, stream.cursor + 1, None):
+            if not isinstance(node, Extend):
+                break
+            count += len(node.ids)
+        return min(count, self._limit)
+
+
+def num_shared(lease: Lease, page_size: int) -> int:
+    """Pages at the beginning of the lease's table that other leases hold too."""
+    node = lease.node
+    while node.parent is not None and node.locks < 2:
+        node = node.parent
+    return -(-node.end // page_size)
