@@ -7,6 +7,8 @@ function what comes next. Both take microseconds a step. Nothing here sleeps or 
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from furcate.runtime.clock import Clock
     from furcate.runtime.engine.batch import ForwardBatch, Model
     from furcate.runtime.engine.executor import Draw, Score, StepResult
+    from furcate.runtime.scheduler.masks import MaskFiller
     from furcate.runtime.tokenize.base import TextCodec
 
 __all__ = [
@@ -199,6 +202,13 @@ class ContextModel(_PagedModel):
         return (self._bias + 4.0 * bits.astype(np.float32) / 2**24).astype(np.float32)
 
 
+class _FatalModel(ContextModel):
+    def logits(self, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        if b"fatal" in bytes(ids[ids < 256].tolist()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().logits(ids, positions)
+
+
 class ScriptedModel(_PagedModel):
     """The next token is what `follow(ids)` says of all ids before it, with near certainty."""
 
@@ -219,13 +229,15 @@ class ScriptedModel(_PagedModel):
 
 
 def model_named(name: str) -> Model:
-    """The model that `--model test:NAME` means: `context`, or `endless`, which says "a" until its
-    budget is spent."""
+    """The model that `--model test:NAME` means: `context`; `endless`, which says "a" until its
+    budget is spent; or `fatal`, which is `context` but kills its process when it reads "fatal"."""
     if name == "context":
         return ContextModel()
     if name == "endless":
         return ScriptedModel(lambda ids: ord("a"))
-    raise ModelError(f"there is no test model {name!r}; there are 'context' and 'endless'")
+    if name == "fatal":
+        return _FatalModel()
+    raise ModelError(f"there is no test model {name!r}; there are 'context', 'endless' and 'fatal'")
 
 
 def reply_with(
@@ -265,6 +277,7 @@ def make_scheduler(
     overlap: bool = False,
     eviction: Eviction = "next-use",
     clock: Clock | None = None,
+    masks: MaskFiller | None = None,
 ) -> Scheduler:
     """A scheduler over `model` that checks every invariant after every step. `overlap`: a step is
     launched before the one before it is collected, as with native models."""
@@ -279,6 +292,7 @@ def make_scheduler(
         config=config or ScheduleConfig(check_invariants=True),
         eviction=eviction,
         clock=clock or ManualClock(),
+        masks=masks,
     )
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from furcate.protocol.stream import Generate, RawLogprob
     from furcate.runtime.constrain.base import Matcher
 
+    from .masks import MaskTicket
+
 __all__ = ["Finish", "Generation", "Outcome"]
 
 Finish = Literal["stop", "eos", "length", "constraint"]
@@ -46,6 +48,9 @@ class Generation:
     ends: list[int] = field(default_factory=list)  # bytes of output up to and with each id
     reported: int = 0
     queue: list[int] = field(default_factory=list)  # forced ids to be imposed one a step
+    mask: MaskTicket | None = None  # ordered for the next token, or there
+    is_slow: bool = False  # the mask before took long
+    is_late: bool = False  # its stream waits for the mask
 
     def __post_init__(self) -> None:
         self.stops = StopMatcher(self.node.stops)

@@ -77,6 +77,7 @@ class Lifecycle:
         self._bytes = LongestMatch(table)
         self._due: deque[Stream] = deque()  # streams to go on with; see `_advance`
         self._is_advancing = False
+        self._late: list[Stream] = []  # streams that wait for a mask
         self._arrivals = 0
 
     # Requests ------------------------------------------------------------------------------------
@@ -251,13 +252,22 @@ class Lifecycle:
 
     @property
     def has_compiled(self) -> bool:
-        """Whether a stream can go on because its constraint is ready."""
-        return self._constraints.has_ready
+        """Whether a stream can go on because its constraint is ready, or its mask is there."""
+        return self._constraints.has_ready or any(map(_has_mask, self._late))
 
     def poll_constraints(self) -> None:
         for stream, ticket in self._constraints.take_ready():
             self._compiled(stream, ticket)
             self._advance(stream)
+        for stream in [stream for stream in self._late if _has_mask(stream)]:
+            self._late.remove(stream)
+            if stream.generation is not None:
+                stream.generation.is_late = False
+                self._batcher.settle(stream)
+
+    def masks_are_late(self, streams: Sequence[Stream]) -> None:
+        """They have missed their draw, and go on when the mask is there."""
+        self._late += streams
 
     def _compiled(self, stream: Stream, ticket: Ticket) -> None:
         """Gives the stream's generation its matcher, or fails it."""
@@ -428,6 +438,12 @@ class Lifecycle:
             stream.generation = None
             stream.choice = None
             stream.pin = None
+
+
+def _has_mask(stream: Stream) -> bool:
+    """Or has no use for it any more."""
+    active = stream.generation
+    return active is None or active.mask is None or active.mask.is_done
 
 
 def _prompt_logprobs(

@@ -20,6 +20,7 @@ from furcate.runtime.sample.rng import uniform
 from .batcher import Batcher
 from .draws import early_draws, late_draws
 from .lifecycle import Lifecycle
+from .masks import InlineMasks
 from .scores import ask_scores, choice_logprobs, drawn_logprob, note_prompt_logprobs
 from .selection import decide
 from .step import Flights
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from furcate.runtime.sample.batch import Alternatives, Sampled
 
     from .branches import ChoiceBranches
+    from .masks import MaskFiller
     from .step import Step, StreamRow
     from .stream import Stream
 
@@ -55,6 +57,7 @@ class Scheduler:
         config: ScheduleConfig,
         eviction: Eviction = "next-use",
         clock: Clock | None = None,
+        masks: MaskFiller | None = None,
     ) -> None:
         clock = clock or MonotonicClock()
         cache = KVCache(executor.num_pages, executor.page_size, eviction)
@@ -71,6 +74,7 @@ class Scheduler:
         )
         self._executor = executor
         self._constraints = constraints
+        self._masks = masks or InlineMasks(executor.vocab_size)
         self._ready = ready
         self._checks = config.check_invariants
         self._num_ahead = int(config.overlap and executor.is_asynchronous)
@@ -112,6 +116,7 @@ class Scheduler:
 
     def close(self) -> None:
         self._executor.close()
+        self._masks.close()
         self._constraints.close()
 
     def check(self) -> None:
@@ -150,9 +155,10 @@ class Scheduler:
         if step is None or step.is_complete:
             return
         step.is_complete = True
-        draws = late_draws(step, self._executor.vocab_size)
+        draws, late = late_draws(step, self._masks, lambda: self._executor.is_done(step.seq))
         if draws:
             self._executor.draw(step.seq, draws)
+        self.lifecycle.masks_are_late(late)
 
     def _collect(self) -> None:
         step = self._flights.take()

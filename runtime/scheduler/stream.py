@@ -148,9 +148,11 @@ class Stream:
 
     @property
     def awaits_constraint(self) -> bool:
-        """The active generation has a constraint that is not compiled yet."""
+        """The active generation has a constraint that is not compiled yet, or not made its mask."""
         active = self.generation
-        return active is not None and active.node.constraint is not None and active.matcher is None
+        if active is None or active.node.constraint is None:
+            return False
+        return active.matcher is None or active.is_late
 
     @property
     def target(self) -> int:

@@ -16,6 +16,7 @@ from furcate.protocol.message import PROTOCOL_VERSION
 from furcate.protocol.stream import EngineReady
 from furcate.runtime.constrain.service import CompileService
 from furcate.runtime.engine.executor import ModelExecutor
+from furcate.runtime.scheduler.masks import MaskLanes
 from furcate.runtime.scheduler.scheduler import Scheduler
 
 from .kernels import choose_library, make_pool, reference_dtype
@@ -61,6 +62,7 @@ def build_scheduler(
         ready=ready,
         config=config.schedule,
         eviction=config.cache.eviction,
+        masks=MaskLanes(executor.vocab_size, wake),
     )
 
 
