@@ -4,6 +4,9 @@ A program is made once, by `ForwardBuilder`: operations on buffers that hold a r
 brings token ids, positions, page tables and which tokens need logits; the executor's thread runs
 the program over it on the pool's threads, without Python. What each operation computes is said by
 the headers in kernels/include.
+
+A step brings its draws and scores with it, or has draws asked for while it runs; the next step may
+read their tokens. `example.py` is a small model for the check and the benchmark.
 """
 
 from __future__ import annotations

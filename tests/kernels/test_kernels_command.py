@@ -97,11 +97,24 @@ def test_a_folder_that_cannot_be_written_is_told(
 
 @pytest.mark.usefixtures("built")
 def test_a_check_compares_what_has_a_check() -> None:
-    status, shown, _ = run("check", "--tier", "portable")
+    status, shown, _ = run("check", "--tier", "portable", "--threads", "2")
     assert status == 0, shown
+    assert shown.startswith("portable, 2 threads\n")
+    assert all(operations.has(name, "check") for name in ("sample", "forward", "linear"))
     for name in operations.names():
         said = "ok" if operations.has(name, "check") else "no check"
         assert f"{name}: {said}" in shown.splitlines()
+
+
+def test_a_check_of_all_tiers_names_each(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("furcate.cli.kernels._check_operations", lambda library, pool: 0)
+    cache.mkdir(parents=True)
+    for tier in AVAILABLE:
+        whole = library(tier).path
+        (cache / whole.name).write_bytes(whole.read_bytes())
+    status, shown, _ = run("check", "--tier", "all", "--threads", "1")
+    assert status == 0
+    assert shown.splitlines() == [f"{tier}, 1 threads" for tier in AVAILABLE]
 
 
 @pytest.mark.usefixtures("built")

@@ -76,27 +76,41 @@ def list_kernels(debug: Annotated[bool, Debug] = False) -> None:
 
 @app.command()
 def check(
-    tier: Annotated[str, Tier] = "auto",
+    tier: Annotated[
+        str, typer.Option(help="auto (the best one here), avx512, avx2, portable or all.")
+    ] = "auto",
     threads: Annotated[int, Threads] = 0,
     debug: Annotated[bool, Debug] = False,
 ) -> None:
     """Compare every operation with its reference on this machine."""
+    from furcate.kernels.library import available_tiers
+
+    wrong = 0
+    with reporting(debug):
+        for each in available_tiers() if tier == "all" else (tier,):
+            with _loaded(each, threads) as (library, pool):
+                typer.echo(f"{library.tier}, {pool.num_threads} threads")
+                wrong += _check_operations(library, pool)
+    if wrong:
+        raise typer.Exit(FAILED)
+
+
+def _check_operations(library: Library, pool: Pool) -> int:
+    """How many are wrong."""
     from furcate.kernels.operations import check_of, names
 
     wrong = 0
-    with reporting(debug), _loaded(tier, threads) as (library, pool):
-        for name in names():
-            compare = check_of(name)
-            if compare is None:
-                typer.echo(f"{name}: no check")
-                continue
-            mistakes = compare(library, pool)
-            typer.echo(f"{name}: {'ok' if not mistakes else 'WRONG'}")
-            for mistake in mistakes:
-                typer.echo(f"  {mistake}")
-            wrong += bool(mistakes)
-    if wrong:
-        raise typer.Exit(FAILED)
+    for name in names():
+        compare = check_of(name)
+        if compare is None:
+            typer.echo(f"{name}: no check")
+            continue
+        mistakes = compare(library, pool)
+        typer.echo(f"{name}: {'ok' if not mistakes else 'WRONG'}")
+        for mistake in mistakes:
+            typer.echo(f"  {mistake}")
+        wrong += bool(mistakes)
+    return wrong
 
 
 @app.command()
