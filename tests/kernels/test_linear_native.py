@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from furcate.kernels.elementwise.native import Activation, RowBuffer, RowType
 from furcate.kernels.elementwise.reference import QuantRows, quantise_rows_reference
@@ -16,7 +18,7 @@ from furcate.kernels.linear.native import multiply, multiply_gated
 from furcate.kernels.linear.quantized import multiply_blocks, multiply_floats, swap_pairs
 from furcate.kernels.linear.weight import LinearWeight, StoredRows
 
-from .native import TIERS, pool
+from .native import AVAILABLE, TIERS, pool
 
 if TYPE_CHECKING:
     from furcate.kernels.library import Pool
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 OPS = ("elementwise", "linear", "paged_attention")
 FORMATS = tuple(BLOCK_LAYOUTS)
 FLOATS = ("F32", "F16", "BF16")
-ROW_COUNTS = (0, 1, 2, 3, 11, 12, 13, 25, 97)
+ROW_COUNTS = (0, 1, 2, 3, 11, 12, 13, 25, 97, 257)
 COLUMNS = (1, 15, 16, 17, 31, 32, 33, 100)
 
 
@@ -105,9 +107,57 @@ def test_a_row_has_the_same_bits_in_any_number_of_rows_on_any_number_of_threads(
         for num_threads in (1, 2, 5):
             result = product(threads(tier, num_threads), weight, x)
             np.testing.assert_array_equal(result, expected[:num_rows])
-    for row in (0, 5, 96):
+    for row in (0, 5, 96, 256):
         alone = product(threads(tier), weight, buffer_of(rows, row))
         np.testing.assert_array_equal(alone[0], expected[row])
+
+
+@functools.cache
+def expected_row(kind: str, row: int) -> tuple[bytes, ...]:
+    """The bits of a row alone, in every tier."""
+    k = k_of(kind, 3)
+    part, _ = stored(kind, 48, k)
+    x = buffer_of(quantised(ROW_COUNTS[-1], k), row)
+    alone = []
+    for tier in AVAILABLE:
+        weight = LinearWeight.pack(threads(tier), [part], k, "q8")
+        alone.append(product(threads(tier), weight, x).tobytes())
+    return tuple(alone)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    kind=st.sampled_from(FORMATS),
+    tier=st.sampled_from(AVAILABLE),
+    num_threads=st.integers(1, 3),
+    num_rows=st.integers(1, ROW_COUNTS[-1]),
+    seed=st.integers(0, 99),
+)
+def test_a_row_has_its_bits_alone_and_anywhere_in_any_batch_and_tier(
+    kind: str, tier: str, num_threads: int, num_rows: int, seed: int
+) -> None:
+    k = k_of(kind, 3)
+    part, _ = stored(kind, 48, k)
+    weight = LinearWeight.pack(threads(tier), [part], k, "q8")
+    rows = np.random.default_rng(seed).integers(0, ROW_COUNTS[-1], num_rows).tolist()
+    x = buffer_of(quantised(ROW_COUNTS[-1], k), *rows)
+    found = product(threads(tier, num_threads), weight, x)
+    for place in {0, num_rows // 2, num_rows - 1}:
+        assert {found[place].tobytes()} == set(expected_row(kind, rows[place]))
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("row_type", [RowType.F32, RowType.BF16])
+def test_a_row_of_floats_has_the_same_bits_in_every_number_of_rows(
+    row_type: RowType, tier: str
+) -> None:
+    part, _ = floats_of("F32", 40, 34)
+    weight = LinearWeight.pack(threads(tier), [part], 34, name_of(row_type))
+    x, _ = float_rows(row_type, ROW_COUNTS[-1], 34)
+    whole = product(threads(tier), weight, x)
+    for num_rows in range(1, ROW_COUNTS[-1]):
+        few = RowBuffer(row_type, x.data[:num_rows], x.scales, x.sums)
+        np.testing.assert_array_equal(product(threads(tier), weight, few), whole[:num_rows])
 
 
 def floats_of(kind: str, n: int, k: int) -> tuple[StoredRows, np.ndarray]:
