@@ -94,5 +94,10 @@ class Prospects:
         assert all(id(stream) in living for stream in self._streams), "a stream is expected twice"
 
     @property
+    def num_streams(self) -> int:
+        """That rest or wait, with tokens in the tree."""
+        return len(self._streams)
+
+    @property
     def num_pins(self) -> int:
         return len(self._pins)

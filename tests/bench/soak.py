@@ -105,7 +105,10 @@ def _take_stock(session: ProgramEngine, num_programs: int) -> Round:
     left: dict[str, Any] = {
         "leases": stats.leases,
         "streams": len(scheduler.lifecycle.streams),
+        "waiting streams": len(scheduler.batcher.waiting),
+        "expected streams": scheduler.batcher.prospects.num_streams,
         "private pages": stats.private_pages,
+        "fenced pages": stats.fenced_pages,
         "locked pages": stats.tree_locked_pages,
         "lost pages": stats.total_pages - sum(pages.values()),
     }

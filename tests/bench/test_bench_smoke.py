@@ -113,6 +113,15 @@ def test_a_short_soak_leaves_nothing_behind() -> None:
     assert rounds[0].num_files == rounds[1].num_files
 
 
+@pytest.mark.exhaustive
+@pytest.mark.timeout(900)
+def test_twenty_thousand_programs_leave_nothing_behind_and_memory_flat() -> None:
+    with ProgramEngine(MODEL, kv_bytes=soak.KV_BYTES) as session:
+        rounds = soak.run_rounds(20_000, 800.0, session)
+    assert rounds[-1].num_programs == 20_000
+    assert soak.slope(rounds) <= soak.MAX_SLOPE
+
+
 def test_the_slope_of_memory_is_what_a_thousand_programs_add() -> None:
     rounds = [soak.Round(n, 7_000 + 3 * n, 1, 1) for n in range(500, 5_001, 500)]
     assert soak.slope(rounds) == pytest.approx(3_000)
