@@ -16,7 +16,14 @@ import numpy as np
 
 from furcate.kernels.library import check_sizes, declare
 from furcate.kernels.linear.blocks import BLOCK_LAYOUTS
-from furcate.kernels.structures import Embedding, Norm, RopeWrite, Rows
+from furcate.kernels.structures import (
+    ACTIVATIONS,
+    ROW_TYPES,
+    Embedding,
+    Norm,
+    RopeWrite,
+    Rows,
+)
 
 from .reference import BLOCK, QuantRows
 
@@ -40,9 +47,9 @@ POINTER, I32, I64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 
 
 class RowType(IntEnum):
-    F32 = 0
-    BF16 = 1
-    Q8 = 2
+    F32 = ROW_TYPES["f32"]
+    BF16 = ROW_TYPES["bf16"]
+    Q8 = ROW_TYPES["q8"]
 
 
 class TableType(IntEnum):
@@ -67,8 +74,8 @@ TABLE_TYPES: Mapping[str, TableType] = MappingProxyType({t.name: t for t in Tabl
 
 
 class Activation(IntEnum):
-    SILU = 0
-    GELU_TANH = 1
+    SILU = ACTIVATIONS["silu"]
+    GELU_TANH = ACTIVATIONS["gelu_tanh"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from furcate.kernels.library import check_sizes, declare
-from furcate.kernels.structures import Attention, KVPages, KVShape, PageCopy, StepRows
+from furcate.kernels.structures import (
+    KV_TYPES,
+    Attention,
+    KVPages,
+    KVShape,
+    PageCopy,
+    StepRows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +44,8 @@ CACHE_LINE = 64
 
 
 class KVType(IntEnum):
-    BF16 = 0
-    INT8 = 1
+    BF16 = KV_TYPES["bf16"]
+    INT8 = KV_TYPES["int8"]
 
 
 @dataclass(frozen=True, slots=True)
