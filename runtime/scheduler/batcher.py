@@ -13,7 +13,9 @@ from furcate.runtime.cache import Lease, Pending
 
 from .branches import ChoiceBranches
 from .budget import StepBudget
+from .due import due_ids, num_due
 from .forecast import Forecast
+from .leases import num_pending
 from .pace import Pace
 from .plan import StepPlan
 from .policies import POLICIES, Surroundings
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from furcate.runtime.clock import Clock
     from furcate.runtime.config import ScheduleConfig
 
-    from .policies import Policy
     from .stream import Stream
 
 __all__ = ["Batcher"]
@@ -56,7 +57,6 @@ class Batcher:
     ) -> None:
         self.cache = cache
         self.prospects = Prospects(cache, clock)
-        self.waiting: WaitingQueue[Stream] = WaitingQueue(self._make_policy)
         self.running: list[Stream] = []  # by admission; these hold leases
         self.retractions = 0
         self.budget = StepBudget(config.budget_tokens, config.itl_ms / 1000, clock)
@@ -64,12 +64,12 @@ class Batcher:
         self.sites = Sites()
         self._sole: Stream | None = None
         self._is_short = False  # of pages, in the plan made last
-        self._max_context = max_context
         self._max_rows = config.max_rows
-        self._policy = POLICIES[config.policy]
-        self._clock = clock
-        limit = min(max_context, self.capacity_tokens)
-        self._forecast = Forecast(cache, self.sites, limit)
+        around = Surroundings(clock.now, self._cached_prefix, self.pace.seconds_needed)
+        policy = POLICIES[config.policy]
+        self.waiting = WaitingQueue(lambda: policy(around))
+        self._limit = min(max_context, self.capacity_tokens)
+        self._forecast = Forecast(cache, self.sites, self._limit)
 
     @property
     def capacity_tokens(self) -> int:
@@ -172,11 +172,6 @@ class Batcher:
         self.sites.note(site, num_tokens)
         self.pace.generated(num_tokens)
 
-    def _make_policy(self) -> Policy[Stream]:
-        return self._policy(
-            Surroundings(self._clock.now, self._cached_prefix, self.pace.seconds_needed)
-        )
-
     def _cached_prefix(self, stream: Stream) -> int:
         return self.cache.cached_prefix(stream.tokens, stream.namespace)
 
@@ -228,7 +223,7 @@ class Batcher:
         decoding: list[Stream] = []
         chunks: list[Stream] = []
         for stream in self.running:
-            count = self._num_due(stream, planned.plan.step)
+            count = num_due(stream, planned.plan.step, self._limit)
             if count == 1 and stream.choice is None:
                 decoding.append(stream)
             elif count > 0:
@@ -268,34 +263,6 @@ class Batcher:
         if sole is not None and sole.is_scheduled:
             return sole
         return next(chain(self.running, self.waiting), None)
-
-    def _num_due(self, stream: Stream, step: int) -> int:
-        """How many tokens the stream could compute in this step: known ones, or one that the step
-        before draws and what is sure to follow it."""
-        known = stream.target - stream.scheduled
-        if not stream.in_flight:
-            return known
-        if known > 0:
-            return 0 if stream.needs_prompt_logprobs else known
-        active = stream.generation
-        if active is None or stream.future(step) is None:
-            return 0
-        if active.index + 1 < active.budget:
-            return 1
-        num_constants = len(stream.constants)
-        fits = len(stream.tokens) + 1 + num_constants <= min(
-            self._max_context, self.capacity_tokens
-        )
-        return 1 + num_constants if num_constants and fits else 0
-
-    def _ids(self, stream: Stream, step: int, count: int) -> Sequence[int]:
-        """The first `count` of these; the one being drawn as the executor is told of it."""
-        known = stream.tokens[stream.scheduled : stream.scheduled + count]
-        if known:
-            return known
-        draw = stream.future(step)
-        assert draw is not None
-        return (-(draw + 1), *stream.constants[: count - 1])
 
     def _admit(
         self, stream: Stream, planned: Step, ends: dict[Node, StreamRow], is_calm: bool
@@ -364,7 +331,7 @@ class Batcher:
         """Takes up a lease and counts what it saved: never what the stream itself computed
         before."""
         fresh = max(0, lease.cached_len - stream.covered)
-        pending = self._pending_len(lease)
+        pending = num_pending(lease, self.cache.completed_step)
         same_step = min(fresh, pending)
         stream.counts.same_step += same_step
         stream.counts.reused += fresh - same_step
@@ -373,14 +340,6 @@ class Batcher:
         stream.computed = lease.cached_len - pending
         stream.scheduled = lease.cached_len
         stream.covered = max(stream.covered, stream.scheduled)
-
-    def _pending_len(self, lease: Lease) -> int:
-        """Positions of the lease that forwards not collected yet compute for another stream."""
-        node, count = lease.node, 0
-        while node.parent is not None:
-            count += len(node.tokens) - node.ready_len(self.cache.completed_step)
-            node = node.parent
-        return count
 
     def _schedule(
         self, stream: Stream, planned: Step, ends: dict[Node, StreamRow], is_calm: bool
@@ -391,7 +350,7 @@ class Batcher:
             return
         if stream.target - stream.scheduled > 1:
             self._match_again(stream, plan.step)
-        due = self._num_due(stream, plan.step)
+        due = num_due(stream, plan.step, self._limit)
         count = min(due, plan.budget_tokens)
         begin, end = stream.scheduled, stream.scheduled + count
         if not self._extend(stream, end, planned, is_calm):
@@ -402,7 +361,7 @@ class Batcher:
         num_logits = int(completes and stream.pin is None)
         if stream.needs_prompt_logprobs:
             num_logits = count
-        ids = self._ids(stream, plan.step, count)
+        ids = due_ids(stream, plan.step, count)
         logit = plan.add_row(ids, begin, lease.page_table(), num_logits)
         row = StreamRow(stream, plan.step, begin, end, logit, num_logits)
         if end <= len(stream.tokens) and (count > 1 or not stream.is_decoding):
@@ -457,16 +416,12 @@ class Batcher:
                 return False
 
     def _victim(self, planned: Step) -> Stream | None:
-        """Of the running streams that are not in the step yet, one of the lowest priority that is
-        the cheapest to compute again; preferably not one that would free nothing. None where it
-        is the only one that runs."""
+        """A running stream that is not in the step yet, the cheapest to compute again; None where
+        only one runs."""
         if len(self.running) == 1:
             return None
-        busy = {row.stream.id for row in planned.rows}
-        idle = [stream for stream in self.running if stream.id not in busy]
-        costs = [(self._forecast.cost(stream), stream) for stream in idle]
-        ranks = [(not cost, s.priority, cost, -s.arrival, s.id, s) for cost, s in costs]
-        return min(ranks)[-1] if ranks else None
+        busy = {row.stream for row in planned.rows}
+        return self._forecast.cheapest(stream for stream in self.running if stream not in busy)
 
     def _retract(self, stream: Stream) -> None:
         self.retractions += 1
@@ -519,22 +474,3 @@ class Batcher:
         for step in steps:
             self.budget.failed(step)
         self.cache.retire(steps[-1])
-
-    def check(self, streams: Sequence[Stream]) -> None:
-        """Every invariant of the cache and of the streams' places in it; for tests."""
-        self.cache.check()
-        self.prospects.check(streams)
-        for stream in streams:
-            inside = sum(s is stream for s in self.running) + (stream in self.waiting)
-            assert inside <= 1, f"stream {stream.id} is queued twice"
-            assert stream.queued == (stream in self.waiting)
-            assert (stream.lease is not None) == any(s is stream for s in self.running)
-            if stream.lease is not None:
-                assert stream.computed <= stream.scheduled <= stream.lease.length
-                assert stream.lease.inserted <= stream.scheduled
-            else:
-                assert stream.computed == stream.scheduled == len(stream.in_flight) == 0
-            assert not any(row.is_void for row in stream.in_flight)
-            assert stream.computed <= len(stream.tokens)
-        known = set(streams)
-        assert all(stream in known for stream in chain(self.running, self.waiting))

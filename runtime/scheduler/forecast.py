@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 from furcate.protocol.stream import Extend
 
 from .admission import Demand, FuturePeak
+from .leases import num_shared
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from furcate.runtime.cache import KVCache, Lease
 
     from .sites import Sites
     from .stream import Stream
 
-__all__ = ["Forecast", "num_shared"]
+__all__ = ["Forecast"]
 
 
 class Forecast:
@@ -60,8 +61,14 @@ class Forecast:
         self._refused = stream
         return False
 
-    def cost(self, stream: Stream) -> int:
-        """Tokens to compute again if the stream gives way: those that no other one keeps."""
+    def cheapest(self, running: Iterable[Stream]) -> Stream | None:
+        """Of the lowest priority among these, the one with the fewest tokens to compute again if it
+        gives way, of those that no other one keeps; preferably not one that would free nothing."""
+        costs = [(self._cost(stream), stream) for stream in running]
+        ranks = [(not cost, s.priority, cost, -s.arrival, s.id, s) for cost, s in costs]
+        return min(ranks)[-1] if ranks else None
+
+    def _cost(self, stream: Stream) -> int:
         lease = stream.lease
         assert lease is not None
         return max(0, stream.computed - num_shared(lease, 1))
@@ -111,11 +118,3 @@ class Forecast:
                 break
             count += len(node.ids)
         return min(count, self._limit)
-
-
-def num_shared(lease: Lease, page_size: int) -> int:
-    """Pages at the beginning of the lease's table that other leases hold too."""
-    node = lease.node
-    while node.parent is not None and node.locks < 2:
-        node = node.parent
-    return -(-node.end // page_size)

@@ -18,6 +18,7 @@ from furcate.runtime.clock import MonotonicClock
 from furcate.runtime.sample.rng import uniform
 
 from .batcher import Batcher
+from .check import check_batcher
 from .draws import early_draws, late_draws
 from .lifecycle import Lifecycle
 from .masks import InlineMasks
@@ -121,7 +122,7 @@ class Scheduler:
 
     def check(self) -> None:
         """Raises AssertionError unless all bookkeeping is consistent."""
-        self.batcher.check(tuple(self.lifecycle.streams.values()))
+        check_batcher(self.batcher, tuple(self.lifecycle.streams.values()))
 
     # A step --------------------------------------------------------------------------------------
 
