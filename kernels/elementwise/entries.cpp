@@ -16,9 +16,9 @@ FC_API void fc_write_rows(Pool* pool, const Rows* rows, const float* values, int
   });
 }
 
-FC_API void fc_write_row_part(const Rows* rows, int64_t row, int32_t first, int32_t count,
-                              const float* values) {
-  write_row_part(*rows, row, first, count, values);
+FC_API void fc_write_rows_part(const Rows* rows, int64_t row, int32_t num_rows, int32_t first,
+                               int32_t count, const float* values, int64_t stride) {
+  write_rows_part(*rows, row, num_rows, first, count, values, stride);
 }
 
 FC_API void fc_norm_rows(Pool* pool, const Norm* norm, int64_t num_rows) {

@@ -156,7 +156,7 @@ class Elementwise:
         check_sizes(library.lib, mirrors)
         arguments: dict[str, list[type]] = {
             "fc_write_rows": [POINTER, POINTER, POINTER, I64],
-            "fc_write_row_part": [POINTER, I64, I32, I32, POINTER],
+            "fc_write_rows_part": [POINTER, I64, I32, I32, I32, POINTER, I64],
             "fc_norm_rows": [POINTER, POINTER, I64],
             "fc_rope_write": [POINTER, POINTER],
             "fc_rope_table": [POINTER, I64, POINTER, I32, POINTER, POINTER],
@@ -172,10 +172,14 @@ class Elementwise:
             self._pool.handle, ctypes.byref(rows), values.ctypes.data, len(values)
         )
 
-    def write_row_part(self, values: np.ndarray, out: RowBuffer, row: int, first: int) -> None:
-        """`values` [count] into columns `first` and on of one row."""
-        rows = out.struct
-        self._lib.fc_write_row_part(ctypes.byref(rows), row, first, len(values), values.ctypes.data)
+    def write_rows_part(self, values: np.ndarray, out: RowBuffer, row: int, first: int) -> None:
+        """`values` [R, count] into columns `first` and on of `out`'s rows from `row` on; the rows
+        of `values` may be any distance apart."""
+        rows, (num_rows, count) = out.struct, values.shape
+        stride = values.strides[0] // values.itemsize
+        self._lib.fc_write_rows_part(
+            ctypes.byref(rows), row, num_rows, first, count, values.ctypes.data, stride
+        )
 
     def norm(
         self,

@@ -15,6 +15,10 @@ void write_row(const Rows& rows, int64_t row, const float* values);
 void write_row_part(const Rows& rows, int64_t row, int32_t first, int32_t count,
                     const float* values);
 
+// The same for rows row .. row + num_rows - 1, whose values are `stride` apart.
+void write_rows_part(const Rows& rows, int64_t row, int32_t num_rows, int32_t first, int32_t count,
+                     const float* values, int64_t stride);
+
 // x * (1 / sqrt(mean(x**2) + eps)) * weight of one row, float32, sums in 16 lanes then `sum_lanes`.
 // `offset` is added to the weight (1 in models that store it around zero).
 struct Norm {

@@ -152,16 +152,11 @@ struct Tile {
   }
 
   void put_gated(int64_t step, int count, const float* gates, const float* ups) const {
-    for (int row = 0; row < rows; row++) {
-      float values[TILE_WIDTH];
-      for (int n = 0; n < TILE_WIDTH; n += LANES) {
-        const int at = row * TILE_WIDTH + n;
-        store_f32(values + n,
-                  activate(load_f32(gates + at), load_f32(ups + at), linear.activation));
-      }
-      write_row_part(*linear.gated_out, first + row, static_cast<int32_t>(step * TILE_WIDTH),
-                     count, values);
-    }
+    alignas(64) float values[MAX_TILE * TILE_WIDTH];
+    for (int n = 0; n < rows * TILE_WIDTH; n += LANES)
+      store_f32(values + n, activate(load_f32(gates + n), load_f32(ups + n), linear.activation));
+    write_rows_part(*linear.gated_out, first, rows, static_cast<int32_t>(step * TILE_WIDTH), count,
+                    values, TILE_WIDTH);
   }
 };
 

@@ -178,13 +178,13 @@ void write_out(const Attention& attention, const QueryTile& tile, const Heads& h
     for (int32_t dim = 0; dim < head_dim; dim += LANES)
       store_f32(sums + dim, load_f32(sums + dim) * inverse);
   }
-  for (int32_t token = 0; token < tile.num_tokens; token++) {
-    const float* values = memory.states.sums + token * width;
-    if (head_dim % BLOCK == 0)
-      write_row_part(*attention.out, tile.first + token, column, width, values);
-    else
-      std::copy_n(values, width, memory.rows + token * shape.num_heads * head_dim + column);
-  }
+  const float* values = memory.states.sums;
+  if (head_dim % BLOCK == 0)
+    return write_rows_part(*attention.out, tile.first, tile.num_tokens, column, width, values,
+                           width);
+  for (int32_t token = 0; token < tile.num_tokens; token++)
+    std::copy_n(values + token * width, width,
+                memory.rows + token * shape.num_heads * head_dim + column);
 }
 
 void run_own(const Attention& attention, const AttentionTask& task, TaskMemory& memory) {
