@@ -92,8 +92,8 @@ class LazyHeap(Generic[Item]):
             heappush(frontier, (actual, ticket, count, -1, item))
 
     def _compact(self) -> None:
-        """Drops void entries once they are the greater part."""
-        if len(self._heap) <= 2 * len(self._tickets) + 8:
+        """Drops void entries once they are the greater part, and all where nothing else is left."""
+        if self._tickets and len(self._heap) <= 2 * len(self._tickets) + 8:
             return
         tickets = self._tickets
         self._heap = [entry for entry in self._heap if tickets.get(entry[2]) == entry[1]]
