@@ -3,6 +3,7 @@
 A cell of the simulated KV holds the whole token prefix that it stands for, so that a wrong page,
 offset, order or sharing shows as a wrong cell. Forwards are launched and completed separately, up
 to two in flight, each as the executor does it: all writes, then the copies in order, then reads.
+What is said about next uses is kept naively beside it, and each victim of eviction compared.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.runtime.cache.naive import NaiveBooks, Prefix, WatchedOrder
 
-from furcate.runtime.cache import Copy, KVCache, Lease, LeaseState, Pending
+from furcate.runtime.cache import Copy, KVCache, Lease, LeaseState, NextUse, Pending
 from furcate.runtime.cache.node import path
 
 MAX_IN_FLIGHT = 2
 MAX_STREAMS = 6
+MAX_WORDS = 8
+USES = [NextUse.UNKNOWN, NextUse.IDLE, NextUse.IDLE, NextUse.SCHEDULED, NextUse.PINNED]
+TIMES = st.none() | st.integers(0, 3).map(float)
 TEXTS = [[0] * 40, [1, 0] * 20, [0] * 17 + [1] * 20]
 
 
@@ -54,6 +59,11 @@ class Stream:
     namespace: str
     tokens: list[int]
     steps: list[int]  # by position: the forward that computes it
+    owner: int
+
+    @property
+    def inserted(self) -> Prefix:
+        return self.namespace, tuple(self.tokens[: self.lease.inserted])
 
     def __repr__(self) -> str:
         return f"{self.lease!r} computed at {self.steps!r}"
@@ -88,10 +98,16 @@ class CacheMachine(RuleBasedStateMachine):
     """The scheduler, the executor and several streams, all at random."""
 
     @initialize(
-        num_pages=st.sampled_from([40, 24, 12, 6, 2, 1]), size=st.sampled_from([4, 16, 2, 1])
+        num_pages=st.sampled_from([40, 24, 12, 6, 2, 1]),
+        size=st.sampled_from([4, 16, 2, 1]),
+        lru=st.sampled_from([False, False, False, True]),
     )
-    def start(self, num_pages: int, size: int) -> None:
-        self.cache = KVCache(num_pages, size)
+    def start(self, num_pages: int, size: int, lru: bool) -> None:
+        self.cache = KVCache(num_pages, size, "lru" if lru else "next-use")
+        self.books = NaiveBooks()
+        if not lru:
+            tree = self.cache.tree
+            tree.order = WatchedOrder(tree.order, tree, self.books)
         self.kv = SimulatedKV(num_pages, size)
         self.plan = Step(1)
         self.in_flight: list[Step] = []
@@ -110,14 +126,16 @@ class CacheMachine(RuleBasedStateMachine):
             st.sampled_from([self.plan.number, launched, self.cache.completed_step]), "ready by"
         )
         expected, pending = self.naive_match(tokens, namespace, ready_by)
-        lease = self.cache.open(tokens, namespace, ready_by=ready_by)
+        owner = data.draw(st.integers(1, 3), "owner")
+        lease = self.cache.open(tokens, namespace, ready_by=ready_by, owner=owner)
         if isinstance(lease, Pending):
             assert (lease.cached_len, lease.step) == (expected, pending)
             return
         assert pending == 0
         assert lease.cached_len == lease.inserted == lease.length == expected
-        stream = Stream(lease, namespace, tokens, [0] * expected)
+        stream = Stream(lease, namespace, tokens, [0] * expected, owner)
         self.streams.append(stream)
+        self.books.use(stream.inserted, owner)
         if data.draw(st.booleans(), "compute") and self.compute(stream, len(tokens), data):
             self.put_into_tree(stream, lease.length)
 
@@ -133,6 +151,7 @@ class CacheMachine(RuleBasedStateMachine):
         first, lease = len(stream.steps), stream.lease
         before = (lease.length, lease.held_from, lease.table.ids(0, 99), lease.node)
         copies = self.cache.extend(lease, stop, self.plan.number)
+        self.books.trim(self.cache.tree)
         if copies is None:
             assert before == (lease.length, lease.held_from, lease.table.ids(0, 99), lease.node)
             num_new = self.cache.pages_for(stop) - self.cache.pages_for(first)
@@ -163,6 +182,7 @@ class CacheMachine(RuleBasedStateMachine):
             lease, stream.tokens, upto, ready_step, fence_step=self.plan.number
         )
         assert lease.inserted == reached <= upto
+        self.books.use(stream.inserted, stream.owner)
         for length in range(1, reached + 1):
             self.inserted.add((stream.namespace, tuple(stream.tokens[:length])))
 
@@ -182,7 +202,9 @@ class CacheMachine(RuleBasedStateMachine):
         stream = data.draw(st.sampled_from(self.streams))
         lease = self.cache.branch(stream.lease)
         tokens = stream.tokens[: lease.length]
-        self.streams.append(Stream(lease, stream.namespace, tokens, list(stream.steps)))
+        self.streams.append(
+            Stream(lease, stream.namespace, tokens, list(stream.steps), stream.owner)
+        )
 
     @precondition(lambda self: len(self.streams) > 1)
     @rule(data=st.data())
@@ -192,24 +214,60 @@ class CacheMachine(RuleBasedStateMachine):
         if not others:
             return
         branch = data.draw(st.sampled_from(others))
+        given_up = stream.inserted
         self.cache.adopt(stream.lease, branch.lease, fence_step=self.plan.number)
         stream.tokens, stream.steps = branch.tokens, branch.steps
+        stream.owner = branch.owner
+        self.books.release(given_up, is_dead=False)
         self.streams.remove(branch)
 
-    def end(self, stream: Stream) -> None:
+    def end(self, stream: Stream, dead: bool = False) -> None:
         self.streams.remove(stream)
-        for _ in range(2):  # the second call does nothing
-            self.cache.release(stream.lease, fence_step=self.plan.number)
+        self.books.release(stream.inserted, dead)
+        for each in (dead, not dead):  # the second call does nothing
+            self.cache.release(stream.lease, fence_step=self.plan.number, dead=each)
 
-    @rule(data=st.data(), kind=st.sampled_from(["release", "release", "evict", "fail"]))
+    def say(self, stream: Stream, use: NextUse, at: float | None) -> None:
+        expectation = self.cache.expect(stream.lease, use, at)
+        self.books.expect(expectation, stream.inserted, use, at)
+
+    @precondition(lambda self: self.streams and len(self.books.words) < MAX_WORDS)
+    @rule(data=st.data(), use=st.sampled_from(USES), at=TIMES)
+    def expect(self, data: st.DataObject, use: NextUse, at: float | None) -> None:
+        self.say(data.draw(st.sampled_from(self.streams), "stream"), use, at)
+
+    @precondition(lambda self: hasattr(self, "books") and self.books.words)
+    @rule(data=st.data(), use=st.sampled_from(USES), at=TIMES)
+    def revise(self, data: st.DataObject, use: NextUse, at: float | None) -> None:
+        word = data.draw(st.sampled_from(self.books.words), "word")
+        self.cache.revise(word.expectation, use, at)
+        word.use, word.at = use, at
+
+    @precondition(lambda self: hasattr(self, "books") and self.books.words)
+    @rule(data=st.data(), dead=st.booleans())
+    def forget(self, data: st.DataObject, dead: bool) -> None:
+        word = data.draw(st.sampled_from(self.books.words), "word")
+        self.books.forget(word, dead)
+        for each in (dead, not dead):  # the second call does nothing
+            self.cache.forget(word.expectation, each)
+
+    @rule(
+        data=st.data(),
+        kind=st.sampled_from(["release", "release", "release", "evict", "evict", "fail"]),
+    )
     def disturb(self, data: st.DataObject, kind: str) -> None:
         """What takes things away, in one rule so that it does not happen too often."""
         if kind == "evict":
             num_pages = data.draw(st.integers(1, 4), "pages")
             available = self.cache.pool.num_evictable
             assert self.cache.evict(num_pages) == min(num_pages, available)
+            self.books.trim(self.cache.tree)
         elif kind == "release" and self.streams:
-            self.end(data.draw(st.sampled_from(self.streams), "stream"))
+            stream = data.draw(st.sampled_from(self.streams), "stream")
+            if data.draw(st.booleans(), "rest") and len(self.books.words) < MAX_WORDS:
+                use = data.draw(st.sampled_from(USES), "use")
+                self.say(stream, use, data.draw(TIMES, "at"))
+            self.end(stream, data.draw(st.booleans(), "dead"))
         elif kind == "fail" and self.in_flight:
             self.fail()
 
@@ -240,6 +298,7 @@ class CacheMachine(RuleBasedStateMachine):
         for step in spoiled:
             lost.extend(self.cache.drop_pending(step.number, self.plan.number))
             step.is_spoiled = True
+        self.books.trim(self.cache.tree)
         assert all(lease.state is LeaseState.LOST for lease in lost)
         self.cache.check()
         for stream in list(self.streams):
@@ -271,6 +330,7 @@ class CacheMachine(RuleBasedStateMachine):
     def books_agree(self) -> None:
         if hasattr(self, "cache"):
             self.cache.check()
+            self.books.check(self.cache.tree)
 
     @invariant()
     def the_tree_holds_computed_kv(self) -> None:
@@ -315,6 +375,8 @@ class CacheMachine(RuleBasedStateMachine):
         assert stats.private_pages == stats.tree_locked_pages == stats.fenced_pages == 0
         self.cache.evict(stats.total_pages)
         assert self.cache.stats().free_pages == stats.total_pages
+        assert self.cache.tree.namespaces() == []
+        assert all(word.expectation.place is None for word in self.books.words)
 
 
 def run(max_examples: int, step_count: int) -> None:
