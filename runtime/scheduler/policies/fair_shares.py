@@ -27,36 +27,41 @@ MAX_IDLE = 4096  # claimants that are remembered while nothing of theirs waits
 
 @dataclass(slots=True, eq=False)
 class Share(Generic[WaitingStream]):
-    """One claimant. `attained` counts its tokens; `service` is the same as virtual time; `favour`
-    is how many tokens earlier it goes for now."""
+    """One claimant, with the `arrival` of its first stream. `attained` counts its tokens; `service`
+    is the same as virtual time; `favour` is how many tokens earlier it goes for now."""
 
     line: Policy[WaitingStream]
+    arrival: int
     service: int
     attained: int = 0
     favour: int = 0
 
     @property
-    def rank(self) -> int:
+    def due(self) -> int:
         return self.service - self.favour
 
 
 class FairShares(Generic[WaitingStream]):
     """`claimant` of a stream, a policy for those of one claimant from `make_line`, and what a
-    claimant is favoured by, asked when its streams change."""
+    claimant is favoured by, asked when its streams change. Service is compared in units of
+    `quantum` tokens: among claimants that are no further apart the older one goes on."""
 
     def __init__(
         self,
         claimant: Callable[[WaitingStream], Hashable],
         make_line: Callable[[], Policy[WaitingStream]],
         favour: Callable[[Share[WaitingStream]], int] = lambda share: 0,
+        quantum: int = 1,
     ) -> None:
         self._claimant = claimant
         self._make_line = make_line
         self._favour = favour
         self._shares: dict[Hashable, Share[WaitingStream]] = {}
         self._idle: OrderedDict[Hashable, None] = OrderedDict()
-        self._by_rank = LazyHeap[Share[WaitingStream]](lambda share: (share.rank,))
-        self._least = 0  # rank of those who wait
+        self._by_rank = LazyHeap[Share[WaitingStream]](
+            lambda share: (share.due // quantum, share.arrival)
+        )
+        self._least = 0  # service of those who wait, less what they are favoured by
         self._most = 0  # service of anybody
         self._num_streams = 0
 
@@ -67,7 +72,7 @@ class FairShares(Generic[WaitingStream]):
         name = self._claimant(stream)
         share = self._shares.get(name)
         if share is None:
-            share = self._shares[name] = Share(self._make_line(), self._start())
+            share = self._shares[name] = Share(self._make_line(), stream.arrival, self._start())
         elif not share.line:
             share.service = max(share.service, self._start() - CREDIT_TOKENS)
             self._idle.pop(name, None)
@@ -108,7 +113,7 @@ class FairShares(Generic[WaitingStream]):
         """Where a newcomer starts: with the least of those who wait. Where nobody waits nothing is
         being shared, and what others got till now is no reason to go before them."""
         first = self._by_rank.first()
-        self._least = max(self._least, self._most if first is None else first.rank)
+        self._least = max(self._least, self._most if first is None else first.due)
         return self._least
 
     def _place(self, share: Share[WaitingStream]) -> None:

@@ -13,7 +13,7 @@ from furcate.runtime.scheduler.policies import POLICIES
 from furcate.runtime.scheduler.policies.fair_shares import MAX_IDLE, FairShares
 from furcate.runtime.scheduler.policies.fcfs import first_come_first_served
 from furcate.runtime.scheduler.policies.longest_prefix import WINDOW
-from furcate.runtime.scheduler.policies.program import FINISH_TOKENS
+from furcate.runtime.scheduler.policies.program import FINISH_TOKENS, QUANTUM_TOKENS
 from furcate.runtime.testing import ManualClock
 
 if TYPE_CHECKING:
@@ -98,7 +98,15 @@ def test_the_least_served_program_goes_first() -> None:
     make, line = Streams(), policy("program")
     for program in (1, 1, 2, 2):
         line.add(make(program=program, path=1))
-    assert [admit(line, 10).program for _ in range(4)] == [1, 2, 1, 2]
+    assert [admit(line, QUANTUM_TOKENS).program for _ in range(4)] == [1, 2, 1, 2]
+
+
+def test_a_program_that_has_begun_goes_on_until_it_is_a_quantum_ahead() -> None:
+    make, line = Streams(), policy("program")
+    for program in (1, 1, 1, 2, 2, 2):
+        line.add(make(program=program, path=1))
+    half = QUANTUM_TOKENS // 2
+    assert [admit(line, half).program for _ in range(6)] == [1, 1, 2, 2, 1, 2]
 
 
 def test_within_a_program_the_longer_path_goes_first_then_who_holds_up_more() -> None:
@@ -118,7 +126,7 @@ def test_a_program_at_its_last_node_goes_before_a_new_one_but_not_for_ever() -> 
     line.add(make(program=7, path=1))
     other = make(program=8, path=1)
     line.add(other)
-    assert admit(line, 100).program == 7
+    assert admit(line, QUANTUM_TOKENS).program == 7
     last, new = make(program=7), make(program=9)
     assert order(line, last, new)[0] == last.id
     line.served(last, FINISH_TOKENS)

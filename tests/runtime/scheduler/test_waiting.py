@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from tests.fakes.waiting import FakeStream, Streams, policy, surroundings
 
 from furcate.runtime.scheduler.policies import POLICIES, Waiting
+from furcate.runtime.scheduler.policies.program import QUANTUM_TOKENS
 from furcate.runtime.scheduler.waiting import MAX_EMPTY_LEVELS, WaitingQueue
 from furcate.runtime.testing import ManualClock
 
 NAMES = sorted(POLICIES)
 
 
-def queue(name: str = "program", aging_tokens: int = 10_000) -> WaitingQueue[Waiting]:
+def queue(name: str = "program", aging_tokens: int = 10**6) -> WaitingQueue[Waiting]:
     return WaitingQueue(lambda: policy(name), aging_tokens)
 
 
@@ -57,7 +58,7 @@ def test_siblings_of_a_fork_follow_each_other() -> None:
     taken = []
     for stream in line.candidates():
         line.remove(stream)
-        line.served(stream, 100)
+        line.served(stream, 2 * QUANTUM_TOKENS)
         taken.append(stream.program)
     assert taken == [0, 0, 0, 1, 1, 1]
 
@@ -72,7 +73,7 @@ def test_a_gang_that_does_not_fit_is_let_in_in_parts_and_shares_the_next_step() 
         if len(first) == 3:
             break
         line.remove(stream)
-        line.served(stream, 100)
+        line.served(stream, 2 * QUANTUM_TOKENS)
         first.append(stream.id)
     assert first == [1, 2, 3]
     assert ids(line) == [6, 4, 5]
