@@ -52,18 +52,25 @@ def _hints(program: Program) -> Iterator[tuple[Stream, Hint]]:
             continue
         of_branches.add(stream)
         if stream.launched and not (stream.cancelled or stream.ended):
-            path = outlook.path(branch)
-            use = _next_use(branch, stream, path)
-            yield stream, Hint(stream.id, path, outlook.num_waiting(branch), use)
+            path, num_waiting = outlook.path(branch), outlook.num_waiting(branch)
+            yield stream, Hint(stream.id, path, num_waiting, _next_use(branch, stream))
     for stream in program.streams:  # the samples of a generation, which nothing comes after
         if stream not in of_branches and stream.launched and not stream.cancelled:
             yield stream, Hint(stream.id, next_use="dead")
 
 
-def _next_use(branch: Branch, stream: Stream, path: int) -> NextUse:
+def _next_use(branch: Branch, stream: Stream) -> NextUse:
+    """Of the stream's tokens: by what comes next on the branch, and by those that are to begin from
+    it. Who waits for a value of it needs the text only."""
     if stream.closed:
         return "dead"
-    return "scheduled" if path or branch.queue else "idle"
+    todo = [branch]
+    while todo:
+        each = todo.pop()
+        if each.queue:
+            return "scheduled"
+        todo.extend(c.branch for c in each.children if c.branch.outlet.stream is None)
+    return "idle"
 
 
 class _Outlook:

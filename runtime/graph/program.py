@@ -191,8 +191,13 @@ class Program:
             return
         log.error("program %d has failed inside", self.serial, exc_info=error)
         what = str(error) if isinstance(error, FurcateError) else f"{type(error).__name__}: {error}"
-        self.abort("backend", f"the server failed on this program: {what}", at_once=True)
-        if not self.is_finished:  # it was aborted before, and waited for its streams
+        try:
+            self.abort("backend", f"the server failed on this program: {what}", at_once=True)
+        except Exception:
+            log.exception("program %d could not be ended in order", self.serial)
+        if not self.is_finished:  # no more can be expected of it, but for its end
+            for stream in list(self.streams):
+                self.streams_table.cancel(stream)
             self.agenda.clear()
             self._finish()
 

@@ -32,6 +32,9 @@ class Puppet:
         self.outbox.tell("a", Finished(0, Usage(), "engine_lost", message))
         self.outbox.ask(CancelStream(0))
 
+    def suspend(self, message) -> None:
+        self.outbox.tell("a", Finished(0, Usage(), "crash_suspect", message))
+
     def disconnect(self, client) -> None:
         self.outbox.ask(CancelStream(99))
 
@@ -85,6 +88,22 @@ def test_a_deadline_is_kept_without_any_message() -> None:
             while not stage.front.ticks:
                 await asyncio.sleep(0.001)
         assert stage.front.ticks == 1
+        stage.driver.close()
+
+    asyncio.run(play())
+
+
+def test_after_an_engine_that_is_followed_by_another_the_front_goes_on() -> None:
+    async def play() -> None:
+        stage = Stage()
+        stage.driver.engine_ended("killed")
+        assert stage.clients == []
+        await asyncio.sleep(0)
+        assert stage.clients == [("a", 1)]
+        stage.driver.received("b", [Cancel(1)])
+        await asyncio.sleep(0)
+        assert stage.clients == [("a", 1), ("b", 1)]
+        assert stage.engine == [1]
         stage.driver.close()
 
     asyncio.run(play())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,12 +13,11 @@ import zmq
 from furcate.protocol.message import Usage
 from furcate.protocol.stream import CancelStream, EngineEvent, StreamEnded
 from furcate.runtime.transport.address import address_of
-from furcate.runtime.transport.link import EngineEnd, FrontEnd
+from furcate.runtime.transport.link import LINK_SUFFIX, EngineEnd, FrontEnd, link_path
 from furcate.runtime.transport.local import LocalLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from pathlib import Path
 
 
 class Notes:
@@ -126,6 +126,42 @@ def test_a_frame_that_is_no_message_means_a_broken_engine(context, tmp_path) -> 
         vandal.close(0)
 
     with_front(context, path, scene)
+
+
+def test_a_message_that_its_handler_fails_on_costs_no_other(context, tmp_path) -> None:
+    path = tmp_path / "link"
+
+    async def scene(front: FrontEnd, notes: Notes) -> None:
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, report: faults.append(report["exception"])
+        )
+        take = notes.engine_events
+
+        def stumble(events: list[EngineEvent]) -> None:
+            notes.engine_events = take  # type: ignore[method-assign]
+            raise ZeroDivisionError("just once")
+
+        notes.engine_events = stumble  # type: ignore[method-assign]
+        engine = EngineEnd(context, path)
+        for number in range(3):
+            engine.send([StreamEnded(number, Usage())])
+        while len(notes.events) < 2:
+            notes.news.clear()
+            await notes.news.wait()
+        assert [event.stream for event in notes.events if isinstance(event, StreamEnded)] == [1, 2]
+        assert [type(fault) for fault in faults] == [ZeroDivisionError]
+        engine.close()
+
+    with_front(context, path, scene)
+
+
+def test_links_of_engines_in_a_row_have_names_of_their_own() -> None:
+    socket = Path("/run/serve.sock")
+    names = [link_path(socket, number).name for number in range(12)]
+    assert len(set(names)) == 10
+    assert names[0] == names[10] == f"serve.sock{LINK_SUFFIX}"
+    assert {len(name) for name in names} == {len(names[0])}
 
 
 def test_the_queue_keeps_order_wakes_and_stops() -> None:
