@@ -28,7 +28,7 @@ float quantise(const float* values, int32_t count, int8_t* codes) {
   }
   const float inverse = 127.0f / largest;
   for (int32_t i = 0; i < count; i += LANES)
-    store(codes + i, to_i8(to_i32(round_even(load_f32(values + i) * inverse))));
+    store(codes + i, to_i8(to_i32_even(load_f32(values + i) * inverse)));
   return largest / 127.0f;
 }
 
