@@ -215,6 +215,7 @@ class KVCache:
                 lease.held_from,
                 lease.owner,
                 last_step=lease.last_step,
+                copy_step=lease.copy_step,
             )
         )
 
@@ -233,6 +234,7 @@ class KVCache:
         lease.length, branch.length = branch.length, lease.length
         lease.held_from, branch.held_from = branch.held_from, lease.held_from
         lease.owner, branch.owner = branch.owner, lease.owner
+        lease.copy_step, branch.copy_step = branch.copy_step, lease.copy_step
         lease.writes_tail, branch.writes_tail = branch.writes_tail, lease.writes_tail
         lease.last_step = max(lease.last_step, branch.last_step)
         self.release(branch, fence)
@@ -285,16 +287,19 @@ class KVCache:
     def drop_pending(self, step: int, fence_step: int | None = None) -> list[Lease]:
         """The forward `step` has failed: forget what it should have computed.
 
-        Returns the leases that relied on it, in the order of their opening; they are lost and can
-        only be released. `fence_step` is the last forward launched (default: `step`). Forwards that
-        were launched after a failed one read what it did not write: drop each of them too.
+        Returns the leases that relied on it, in the order of their opening, also those whose tail
+        page it should have copied; they are lost and can only be released. `fence_step` is the last
+        forward launched (default: `step`). Forwards that were launched after a failed one read what
+        it did not write: drop each of them too.
         """
         fence = step if fence_step is None else max(step, fence_step)
         cut = self.tree.drop_pending(step, fence)
         lost = [
             lease
             for lease in self.leases.values()
-            if lease.node.removed or any(lease.node is node for node in cut)
+            if lease.node.removed
+            or lease.copy_step == step
+            or any(lease.node is node for node in cut)
         ]
         for lease in lost:
             while lease.node.removed:

@@ -65,6 +65,7 @@ class Lease:
     owner: int  # whose tokens these are
     writes_tail: bool = False  # the last page is known to be written by no one else
     last_step: int = 0  # latest step that uses the pages, as far as `extend` was told
+    copy_step: int = 0  # the last step that copies a tail page for it
     state: LeaseState = LeaseState.LIVE
 
     @property

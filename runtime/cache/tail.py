@@ -64,6 +64,7 @@ class TailPages:
         if is_held:
             self._pool.drop(page, step)
         lease.table[index] = copy_to
+        lease.copy_step = step
         return (Copy(page, copy_to, num_tokens),)
 
     def _own_references(self, lease: Lease) -> tuple[int, int, bool]:

@@ -113,6 +113,20 @@ def test_a_failed_forward_takes_its_nodes_and_all_who_rely_on_them() -> None:
     assert cache.stats().tree_tokens == 6
 
 
+def test_a_failed_forward_takes_those_whose_tail_page_it_should_have_copied() -> None:
+    cache = KVCache(8, 16)
+    served(cache, TEXT[:9])
+    reader = opened(cache, [*TEXT[:5], 7, 7])
+    assert len(cache.extend(reader, 7, 2) or ()) == 1
+    branch = cache.branch(reader)
+    cache.truncate(reader, 5, fence_step=3)  # nothing that the step computes is left of it
+    assert cache.drop_pending(2, 3) == [reader, branch]
+    assert (reader.state, branch.state) == (LeaseState.LOST, LeaseState.LOST)
+    for lease in (reader, branch):
+        cache.release(lease)
+    cache.check()
+
+
 def test_a_failed_forward_cuts_a_grown_node_back_to_what_was_computed() -> None:
     cache = KVCache(16, 4)
     writer = served(cache, TEXT[:6])
