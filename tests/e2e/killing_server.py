@@ -1,7 +1,8 @@
 """A server that kills its own engine: `killing_server.py KILLS EVERY RESTARTS SOCKET MODEL`.
 
 Each engine is killed after EVERY reports of it that a generation goes on or is done, KILLS of them
-in all; RESTARTS are allowed. Serves until SIGTERM, and says how many it has killed.
+in all, each by another signal; RESTARTS are allowed. Serves until SIGTERM, and says how many it has
+killed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from furcate.protocol.stream import EngineEvent, EngineReady
 
 
+SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT)
+
+
 class KillingServer(Server):
     kills_left = 0
     every = 0
@@ -44,7 +48,7 @@ class KillingServer(Server):
             assert pid is not None
             self.victim = pid
             self.kills_left -= 1
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, SIGNALS[self.kills_left % len(SIGNALS)])
 
 
 async def serve(kills: int, every: int, restarts: int, socket: str, model: str) -> None:

@@ -175,6 +175,16 @@ def test_a_server_can_be_stopped_while_it_is_loading(start) -> None:
     assert psutil.Process().children() == []
 
 
+def test_a_server_can_be_stopped_while_its_engine_is_replaced(start) -> None:
+    server = start("test:context").wait_until_ready()
+    first = server.engine.pid
+    server.engine.kill()
+    until(lambda: psutil.Process(server.process.pid).children() and server.engine.pid != first)
+    assert server.stop() == 0
+    assert server.files == []
+    until(lambda: not psutil.Process().children())
+
+
 def test_a_program_gives_the_same_in_process_and_over_the_wire(server) -> None:
     with fc.connect(server.address) as wire:
         states = [chatter.run(topic=t, backend=wire, seed=7) for t in ("bees", "ants")]
