@@ -1,4 +1,4 @@
-// From stored rows to the packed form. blocks.py says what the stored bytes mean.
+// From stored rows to the packed form.
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -7,173 +7,12 @@
 #include <sys/mman.h>
 #endif
 
+#include "gguf_blocks.h"
 #include "linear_weight.h"
 #include "vec.h"
 
 namespace furcate {
 namespace {
-
-// 32 values of one row; the halves are the stored bits of formats that keep them.
-struct Decoded {
-  uint8_t codes[BLOCK];
-  float scales[2], mins[2];
-  uint16_t half_scale, half_min;
-};
-
-uint16_t load_half(const uint8_t* from) {
-  uint16_t bits;
-  std::memcpy(&bits, from, sizeof bits);
-  return bits;
-}
-
-float half_value(const uint8_t* from) { return from_f16(load_half(from)); }
-
-void nibbles(const uint8_t* packed, uint8_t* codes) {
-  for (int n = 0; n < 16; n++) {
-    codes[n] = packed[n] & 15;
-    codes[n + 16] = packed[n] >> 4;
-  }
-}
-
-void add_fifth_bits(const uint8_t* bits, uint8_t* codes) {
-  for (int n = 0; n < BLOCK; n++)
-    codes[n] |= static_cast<uint8_t>((bits[n / 8] >>(n % 8) & 1) << 4);
-}
-
-// Each format: its kind, the bytes of a stored block, its records of 32, and one of them decoded.
-struct Q40 {
-  using Kind = Kind4Half;
-  static constexpr int BYTES = 18, RECORDS = 1;
-  static void decode(const uint8_t* block, int, Decoded* to) {
-    to->half_scale = load_half(block);
-    nibbles(block + 2, to->codes);
-  }
-};
-
-struct Q41 {
-  using Kind = Kind4HalfMins;
-  static constexpr int BYTES = 20, RECORDS = 1;
-  static void decode(const uint8_t* block, int, Decoded* to) {
-    to->half_scale = load_half(block);
-    to->half_min = load_half(block + 2);
-    nibbles(block + 4, to->codes);
-  }
-};
-
-struct Q50 {
-  using Kind = Kind5Half;
-  static constexpr int BYTES = 22, RECORDS = 1;
-  static void decode(const uint8_t* block, int, Decoded* to) {
-    to->half_scale = load_half(block);
-    nibbles(block + 6, to->codes);
-    add_fifth_bits(block + 2, to->codes);
-  }
-};
-
-struct Q51 {
-  using Kind = Kind5HalfMins;
-  static constexpr int BYTES = 24, RECORDS = 1;
-  static void decode(const uint8_t* block, int, Decoded* to) {
-    to->half_scale = load_half(block);
-    to->half_min = load_half(block + 2);
-    nibbles(block + 8, to->codes);
-    add_fifth_bits(block + 4, to->codes);
-  }
-};
-
-struct Q80 {
-  using Kind = Kind8Half;
-  static constexpr int BYTES = 34, RECORDS = 1;
-  static void decode(const uint8_t* block, int, Decoded* to) {
-    to->half_scale = load_half(block);
-    for (int n = 0; n < BLOCK; n++) to->codes[n] = block[2 + n] ^ 0x80;
-  }
-};
-
-struct Q2K {
-  using Kind = Kind4SubsMins;
-  static constexpr int BYTES = 84, RECORDS = 8;
-  static void decode(const uint8_t* block, int record, Decoded* to) {
-    const uint8_t* packed = block + 16 + record / 4 * 32;
-    for (int n = 0; n < BLOCK; n++) to->codes[n] = packed[n] >>(record % 4 * 2) & 3;
-    for (int sub = 0; sub < 2; sub++) {
-      const uint8_t both = block[record * 2 + sub];
-      to->scales[sub] = half_value(block + 80) * static_cast<float>(both & 15);
-      to->mins[sub] = -(half_value(block + 82) * static_cast<float>(both >> 4));
-    }
-  }
-};
-
-struct Q3K {
-  using Kind = Kind4Subs;
-  static constexpr int BYTES = 110, RECORDS = 8;
-  static void decode(const uint8_t* block, int record, Decoded* to) {
-    const uint8_t* packed = block + 32 + record / 4 * 32;
-    for (int n = 0; n < BLOCK; n++)
-      to->codes[n] = static_cast<uint8_t>((packed[n] >>(record % 4 * 2) & 3) |
-                                          (block[n] >> record & 1) << 2);
-    for (int sub = 0; sub < 2; sub++) {
-      const int at = record * 2 + sub;
-      const int low = block[96 + at % 8] >>(at / 8 * 4) & 15;
-      const int high = block[104 + at % 4] >>(at / 4 * 2) & 3;
-      to->scales[sub] = half_value(block + 108) * static_cast<float>((low | high << 4) - 32);
-    }
-  }
-};
-
-// Six bits of scale and of minimum for each of the eight blocks of Q4_K and Q5_K.
-void six_bit_scales(const uint8_t* block, int record, Decoded* to) {
-  const uint8_t* packed = block + 4;
-  int scale, min;
-  if (record < 4) {
-    scale = packed[record] & 63;
-    min = packed[record + 4] & 63;
-  } else {
-    scale = (packed[record + 4] & 15) | (packed[record - 4] >> 6) << 4;
-    min = packed[record + 4] >> 4 | (packed[record] >> 6) << 4;
-  }
-  to->scales[0] = half_value(block) * static_cast<float>(scale);
-  to->mins[0] = -(half_value(block + 2) * static_cast<float>(min));
-}
-
-struct Q4K {
-  using Kind = Kind4Mins;
-  static constexpr int BYTES = 144, RECORDS = 8;
-  static void decode(const uint8_t* block, int record, Decoded* to) {
-    six_bit_scales(block, record, to);
-    const uint8_t* packed = block + 16 + record / 2 * 32;
-    for (int n = 0; n < BLOCK; n++) to->codes[n] = packed[n] >>(record % 2 * 4) & 15;
-  }
-};
-
-struct Q5K {
-  using Kind = Kind5Mins;
-  static constexpr int BYTES = 176, RECORDS = 8;
-  static void decode(const uint8_t* block, int record, Decoded* to) {
-    six_bit_scales(block, record, to);
-    const uint8_t* packed = block + 48 + record / 2 * 32;
-    for (int n = 0; n < BLOCK; n++)
-      to->codes[n] = static_cast<uint8_t>((packed[n] >>(record % 2 * 4) & 15) |
-                                          (block[16 + n] >> record & 1) << 4);
-  }
-};
-
-struct Q6K {
-  using Kind = Kind8Subs;
-  static constexpr int BYTES = 210, RECORDS = 8;
-  static void decode(const uint8_t* block, int record, Decoded* to) {
-    const int half = record / 4, run = record % 4;
-    const uint8_t* low = block + half * 64 + run % 2 * 32;
-    const uint8_t* high = block + 128 + half * 32;
-    for (int n = 0; n < BLOCK; n++)
-      to->codes[n] = static_cast<uint8_t>((low[n] >>(run / 2 * 4) & 15) |
-                                          (high[n] >>(run * 2) & 3) << 4);
-    for (int sub = 0; sub < 2; sub++) {
-      const int8_t factor = static_cast<int8_t>(block[192 + record * 2 + sub]);
-      to->scales[sub] = half_value(block + 208) * static_cast<float>(factor);
-    }
-  }
-};
 
 template <class Kind>
 void write_codes(const uint8_t* codes, int column, uint8_t* record) {
@@ -209,8 +48,11 @@ void write_scales(const Decoded& from, int column, uint8_t* record) {
 }
 
 template <class Format>
+using KindOf = BlockKind<Format::BITS, Format::SUBS, Format::MINS, Format::HALF>;
+
+template <class Format>
 void pack_blocks(const uint8_t* rows, int count, int32_t k, uint8_t* unit) {
-  using Kind = typename Format::Kind;
+  using Kind = KindOf<Format>;
   const int64_t records = k / BLOCK, row_bytes = records / Format::RECORDS * Format::BYTES;
   for (int64_t n = 0; n < records; n++, unit += Kind::RECORD_BYTES)
     for (int column = 0; column < count; column++) {
@@ -249,10 +91,10 @@ void pack_floats(const PackedPart& part, int32_t k, const uint8_t* rows, int cou
 }
 
 template <class Format>
-Kind block_kind(int32_t zero_point, const TileFunction* tiles) {
-  using Packed = typename Format::Kind;
-  return {RowType::q8,          Packed::SUBS, zero_point, Packed::MINS,
-          Packed::RECORD_BYTES, BLOCK,        tiles,      block_tile_rows()};
+Kind block_kind(const TileFunction* tiles) {
+  using Packed = KindOf<Format>;
+  return {RowType::q8,          Packed::SUBS, Format::ZERO_POINT, Packed::MINS,
+          Packed::RECORD_BYTES, BLOCK,        tiles,              block_tile_rows()};
 }
 
 constexpr size_t LARGE_PAGE = size_t{2} << 20;
@@ -322,16 +164,16 @@ bool find_kind(StoredType type, RowType x, Kind* kind) {
   const TileFunction* tiles = block_tiles_4bit(type);
   if (tiles == nullptr) tiles = block_tiles_8bit(type);
   switch (type) {
-    case StoredType::q4_0: *kind = block_kind<Q40>(8, tiles); return true;
-    case StoredType::q4_1: *kind = block_kind<Q41>(0, tiles); return true;
-    case StoredType::q5_0: *kind = block_kind<Q50>(16, tiles); return true;
-    case StoredType::q5_1: *kind = block_kind<Q51>(0, tiles); return true;
-    case StoredType::q8_0: *kind = block_kind<Q80>(128, tiles); return true;
-    case StoredType::q2_k: *kind = block_kind<Q2K>(0, tiles); return true;
-    case StoredType::q3_k: *kind = block_kind<Q3K>(4, tiles); return true;
-    case StoredType::q4_k: *kind = block_kind<Q4K>(0, tiles); return true;
-    case StoredType::q5_k: *kind = block_kind<Q5K>(0, tiles); return true;
-    case StoredType::q6_k: *kind = block_kind<Q6K>(32, tiles); return true;
+    case StoredType::q4_0: *kind = block_kind<Q40>(tiles); return true;
+    case StoredType::q4_1: *kind = block_kind<Q41>(tiles); return true;
+    case StoredType::q5_0: *kind = block_kind<Q50>(tiles); return true;
+    case StoredType::q5_1: *kind = block_kind<Q51>(tiles); return true;
+    case StoredType::q8_0: *kind = block_kind<Q80>(tiles); return true;
+    case StoredType::q2_k: *kind = block_kind<Q2K>(tiles); return true;
+    case StoredType::q3_k: *kind = block_kind<Q3K>(tiles); return true;
+    case StoredType::q4_k: *kind = block_kind<Q4K>(tiles); return true;
+    case StoredType::q5_k: *kind = block_kind<Q5K>(tiles); return true;
+    case StoredType::q6_k: *kind = block_kind<Q6K>(tiles); return true;
     default: return false;
   }
 }
