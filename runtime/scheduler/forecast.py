@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
     from furcate.runtime.cache import KVCache, Lease
 
+    from .generation import Generation
     from .sites import Sites
     from .stream import Stream
 
 __all__ = ["Forecast"]
+
+RESERVE = 20  # one page in so many is kept for outputs that get longer than foreseen
+GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, are spread evenly wherever one looks
 
 
 class Forecast:
@@ -94,7 +98,8 @@ class Forecast:
                 num_private += len(each.lease.table) - shared
         in_use = self._cache.pool.total - self._cache.num_available
         num_others = in_use - num_private
-        return num_others + FuturePeak(page_size, demands).pages() <= self._cache.pool.total
+        peak = FuturePeak(page_size, demands).pages()
+        return num_others + peak + peak // RESERVE <= self._cache.pool.total
 
     def _demand(self, stream: Stream, lease: Lease, shared: int) -> Demand:
         length = max(lease.length, len(stream.tokens))
@@ -103,14 +108,22 @@ class Forecast:
     def _growth_of(self, stream: Stream, lease: Lease) -> int:
         return max(0, self._cache.pages_for(self._bound(stream)) - len(lease.table))
 
+    def _output(self, stream: Stream, active: Generation) -> int:
+        """How long the output gets. Each stream has a place among those of its site: so a few are
+        taken to be long and most not, as it will be, rather than all of them."""
+        node = active.node
+        if not (node.stop_ids or node.stops or active.matcher):
+            return active.budget
+        share = stream.arrival * GOLDEN % 1.0
+        return self._sites.bound(node.site, active.budget, drawn=active.index, share=share)
+
     def _bound(self, stream: Stream) -> int:
         """How many tokens the stream has when its active node is over, with those that are known to
         follow."""
         count = len(stream.tokens)
         active = stream.generation
         if active is not None:
-            bound = self._sites.bound(active.node.site, active.budget, drawn=active.index)
-            count += bound - active.index
+            count += self._output(stream, active) - active.index
         elif stream.choice is not None:
             count += max(map(len, stream.choice.choices))
         for node in islice(stream.nodes, stream.cursor + 1, None):
