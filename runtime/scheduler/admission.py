@@ -61,13 +61,13 @@ class FuturePeak:
 
 
 def refusal(num_tokens: int, num_pages: int, page_size: int) -> str | None:
-    """Why a stream can never have so many tokens computed at once; None if it can."""
+    """Why so many tokens of a stream can never be in the cache at once; None if they can."""
     needed = -(-num_tokens // page_size)
     if needed <= num_pages:
         return None
     return (
-        f"{num_tokens} tokens take {needed} pages of {page_size}, and the KV cache has {num_pages} "
-        f"({num_pages * page_size} tokens); give it more with --kv-bytes"
+        f"the KV cache holds {num_pages * page_size}: it has {num_pages} pages of {page_size}, and "
+        f"{needed} are needed; give it more with --kv-bytes"
     )
 
 

@@ -30,6 +30,7 @@ from furcate.protocol.stream import (
     Unpin,
 )
 
+from .admission import refusal
 from .constraints import Constraints
 from .generation import Generation, Outcome
 from .longest_match import LongestMatch
@@ -170,12 +171,11 @@ class Lifecycle:
     def _has_room(self, stream: Stream, count: int) -> bool:
         """Whether that many tokens fit; if not, the stream fails."""
         length = len(stream.tokens) + count
-        capacity = self._batcher.capacity_tokens
+        pool, page_size = self._batcher.cache.pool, self._batcher.cache.page_size
+        reason = refusal(length, pool.total, page_size)
         if length > self._max_context:
             reason = f"the model's context holds {self._max_context}"
-        elif length > capacity:
-            reason = f"the KV cache holds {capacity}; give it more with --kv-bytes"
-        else:
+        if reason is None:
             return True
         self.end(stream, "capacity", f"the prompt has {length} tokens and {reason}")
         return False

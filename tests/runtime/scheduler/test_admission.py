@@ -68,6 +68,6 @@ def test_what_fits_is_not_refused(num_tokens: int) -> None:
 
 def test_a_refusal_says_how_much_there_is_and_what_to_do() -> None:
     assert refusal(65, 4, 16) == (
-        "65 tokens take 5 pages of 16, and the KV cache has 4 (64 tokens); give it more with "
+        "the KV cache holds 64: it has 4 pages of 16, and 5 are needed; give it more with "
         "--kv-bytes"
     )
