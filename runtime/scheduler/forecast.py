@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from furcate.protocol.stream import Extend
 
 from .admission import Demand, FuturePeak
-from .leases import num_shared
+from .leases import num_kept, num_shared, will_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -75,38 +75,40 @@ class Forecast:
     def _cost(self, stream: Stream) -> int:
         lease = stream.lease
         assert lease is not None
-        return max(0, stream.computed - num_shared(lease, 1))
+        return max(0, stream.computed - num_kept(lease))
 
     def _fits_at_worst(self, stream: Stream, lease: Lease, running: Sequence[Stream]) -> bool:
         """Quick, and enough: there is room even if nobody leaves."""
         if self._growth is None:
             leases = ((each, each.lease) for each in running)
             self._growth = sum(self._growth_of(s, held) for s, held in leases if held is not None)
-        tail_copy = 1
-        needed = self._growth_of(stream, lease) + tail_copy
-        return self._growth + needed <= self._cache.num_available
+        return self._growth + self._growth_of(stream, lease) <= self._cache.num_available
 
     def _fits_peak(self, stream: Stream, lease: Lease, running: Sequence[Stream]) -> bool:
         page_size = self._cache.page_size
-        first_own = lease.length // page_size  # a partial tail is copied
-        demands = [self._demand(stream, lease, first_own)]
-        num_private = len(lease.table) - num_shared(lease, page_size)
-        for each in running:
-            if each.lease is not None:
-                shared = num_shared(each.lease, page_size)
-                demands.append(self._demand(each, each.lease, shared))
-                num_private += len(each.lease.table) - shared
+        held = [(each, each.lease) for each in running if each.lease is not None]
+        num_private, demands = 0, []
+        for each, its in (*held, (stream, lease)):
+            num_others = num_shared(its, page_size)
+            if will_copy(its, page_size):  # and hold its tail page besides the copy
+                num_others = min(num_others, len(its.table) - 1)
+                num_private -= 1
+            num_private += len(its.table) - num_others
+            demands.append(self._demand(each, its, num_others))
         in_use = self._cache.pool.total - self._cache.num_available
-        num_others = in_use - num_private
         peak = FuturePeak(page_size, demands).pages()
-        return num_others + peak + peak // RESERVE <= self._cache.pool.total
+        return in_use - num_private + peak + peak // RESERVE <= self._cache.pool.total
 
-    def _demand(self, stream: Stream, lease: Lease, shared: int) -> Demand:
+    def _demand(self, stream: Stream, lease: Lease, num_others: int) -> Demand:
         length = max(lease.length, len(stream.tokens))
-        return Demand(length, max(0, self._bound(stream) - length), shared)
+        return Demand(length, max(0, self._bound(stream) - length), num_others)
 
     def _growth_of(self, stream: Stream, lease: Lease) -> int:
-        return max(0, self._cache.pages_for(self._bound(stream)) - len(lease.table))
+        bound = self._bound(stream)
+        if bound <= lease.length:
+            return 0
+        num_pages = self._cache.pages_for(bound) - len(lease.table)
+        return num_pages + will_copy(lease, self._cache.page_size)
 
     def _output(self, stream: Stream, active: Generation) -> int:
         """How long the output gets. Each stream has a place among those of its site: so a few are

@@ -137,6 +137,7 @@ class Scheduler:
                 self._refuse_stuck()
             return False
         self._step += 1
+        self.batcher.launched(step.plan)
         try:
             step.seq = self._executor.submit(step.plan.batch(), early_draws(step), ask_scores(step))
         except Exception as error:  # whatever the device raises costs this step's streams alone
@@ -147,7 +148,6 @@ class Scheduler:
         for row in step.rows:
             row.stream.counts.computed += row.num_computed
         self._flights.add(step)
-        self.batcher.launched(step.plan)
         return True
 
     def _ask_late_draws(self) -> None:
