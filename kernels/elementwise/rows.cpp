@@ -79,6 +79,10 @@ void quantise_four(const Blocks& blocks) {
     folded[n] = larger_bits(low[n], high[n]);
   }
   const i32x4 bits = max_of_four(folded);
+  if (any(bits >= INFINITY_BITS)) {
+    for (int n = 0; n < FOUR; n++) quantise_one(blocks.from(n));
+    return;
+  }
   const f32x4 largest = (f32x4)bits;
   const i32x4 is_scaled = largest >= SMALLEST_SCALED;
   const f32x4 scales = (f32x4)((i32x4)(largest / 127.0f) & is_scaled);
@@ -87,9 +91,6 @@ void quantise_four(const Blocks& blocks) {
   for (int n = 0; n < FOUR; n++)
     folded[n] = encode(low[n], high[n], inverses[n], blocks.codes + n * blocks.codes_stride);
   put_four(blocks, scales, sum_of_four(folded));
-  if (!any(bits >= INFINITY_BITS)) return;
-  for (int n = 0; n < FOUR; n++)
-    if (bits[n] >= INFINITY_BITS) spoil(blocks.from(n));
 }
 
 // What is left of fours: one by one, or with some of those before it, which gives the same again.

@@ -38,6 +38,17 @@ def round_to_bf16(values: np.ndarray) -> np.ndarray:
     return rounded.view(np.float32)
 
 
+def weight_of(scores: np.ndarray) -> np.ndarray:
+    """exp of numbers that are not positive, as attention takes it: a polynomial of the third degree
+    that is off by 1e-4, a twentieth of what rounding to bfloat16 adds."""
+    powers = np.maximum(scores * np.log2(np.e), -127.0)
+    whole = np.rint(powers)
+    rest = powers - whole
+    return np.ldexp(
+        ((0.055008948 * rest + 0.242211) * rest + 0.6932829) * rest + 1.0, whole.astype(np.int32)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LlamaForward:
     """Matrices that are stored in blocks multiply int8 rows where `reads_blocks`; all others
@@ -118,7 +129,7 @@ class LlamaForward:
             top = scores[:, keys].max(axis=1, keepdims=True)
             sees = np.isfinite(top)
             top = np.where(sees, top, 0)
-            weights = np.exp(scores[:, keys] - top)
+            weights = weight_of(scores[:, keys] - top)
             rounded = round_to_bf16(weights * scales[keys].T).astype(np.float64)
             share = np.where(sees, np.exp(top - tops), 0)
             sums += share * (rounded @ values[keys])
