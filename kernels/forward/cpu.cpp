@@ -34,11 +34,6 @@ void in_chunks(const Worker& worker, int64_t count, int64_t size, Body body) {
 
 constexpr int64_t FEW_TOKENS = 8;  // of one task of an operation that takes a microsecond a token
 
-void multiply(const Linear& linear, int64_t num_rows, const Worker& worker) {
-  worker.each(linear_num_tasks(linear, num_rows, worker.count),
-              [&](int64_t task) { linear_task(linear, num_rows, task, worker); });
-}
-
 class Embed final : public Operation {
  public:
   Embed(const Embedding& embedding, const Buffer& out, std::vector<RopeTable*> ropes)

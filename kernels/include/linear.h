@@ -29,11 +29,10 @@ struct Linear {
   const Rows* gated_out;  // gated; q8 needs n / 2 to be a multiple of BLOCK
 };
 
-// The products of `num_rows` rows, cut into tasks for `num_threads` workers: that must be the count
-// of the workers that run them. A row's bits depend on the row and the weight alone: not on the
-// number of rows, of threads or of tasks, nor on the instruction set.
-int64_t linear_num_tasks(const Linear& linear, int64_t num_rows, int num_threads);
-void linear_task(const Linear& linear, int64_t num_rows, int64_t task, const Worker& worker);
+// The products of `num_rows` rows, cut into tasks: called by every thread of a job, ends with a
+// barrier. A row's bits depend on the row and the weight alone: not on the number of rows, of threads
+// or of tasks, nor on the instruction set.
+void multiply(const Linear& linear, int64_t num_rows, const Worker& worker);
 
 // The rows of a matrix as they are stored. Numbers are those of GGUF.
 enum class StoredType : int32_t {

@@ -27,7 +27,7 @@ inline int32_t load_i32(const void* from) {
 
 // The forms with a mask of all lanes cost nothing; GCC 12 warns about those without one.
 struct Lanes {
-  static constexpr int WIDTH = 16, BLOCK_ROWS = 12, FLOAT_ROWS = 12;
+  static constexpr int WIDTH = 16, BLOCK_ROWS = 8, FLOAT_ROWS = 12;
   using Float = __m512;
   using Int = __m512i;
   using Codes = __m512i;
@@ -42,6 +42,7 @@ struct Lanes {
   static Float mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
   static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
 
+  static Int zero_i() { return _mm512_setzero_si512(); }
   static Int splat_i(int32_t value) { return _mm512_set1_epi32(value); }
   static Float to_float(Int a) { return _mm512_maskz_cvtepi32_ps(0xffff, a); }
   static Codes load_codes(const uint8_t* from) { return _mm512_loadu_si512(from); }
@@ -82,6 +83,7 @@ struct Lanes {
   static Float mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
   static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
 
+  static Int zero_i() { return _mm256_setzero_si256(); }
   static Int splat_i(int32_t value) { return _mm256_set1_epi32(value); }
   static Float to_float(Int a) { return _mm256_cvtepi32_ps(a); }
   static Codes load_codes(const uint8_t* from) {
@@ -141,6 +143,7 @@ struct Lanes {
   static Float mul(Float a, Float b) { return a * b; }
   static Float add(Float a, Float b) { return a + b; }
 
+  static Int zero_i() { return Int{}; }
   static Int splat_i(int32_t value) { return furcate::splat(value); }
   static Float to_float(Int a) { return to_f32(a); }
   static Codes load_codes(const uint8_t* from) {

@@ -20,7 +20,7 @@
 namespace furcate {
 
 constexpr int UNIT = 16;       // columns
-constexpr int MAX_TILE = 12;   // rows of the largest tile of any tier
+constexpr int MAX_TILE = 12;    // rows of the largest tile of any tier and kind
 constexpr int TILE_WIDTH = 32;  // columns that a step of a task computes
 
 // BITS of a code, SUBS blocks in 32 values, minima or a zero point, scales in half precision.

@@ -1,9 +1,10 @@
 // The tasks of a product: which rows and columns each computes, and what becomes of the numbers.
 //
 // A task has a chunk of rows and a run of steps, a step being 32 columns (of gates and of ups where
-// the product is gated). It lays out a tile of up to 12 rows in scratch, passes the packed columns
-// of its run by it, and goes on with the next tile: the tile stays in the first cache, the columns
-// of a run in the second. Where there is one tile only, the matrix is read once.
+// the product is gated). A thread lays out the tiles of a chunk in its scratch once for all tasks
+// that it has of it. The packed columns of a run pass by one tile after the other: a tile stays in
+// the first cache, the columns of a run in the second. Where there is one tile only, the matrix is
+// read once.
 #include <algorithm>
 #include <cstring>
 
@@ -16,7 +17,8 @@ namespace furcate {
 namespace {
 
 constexpr int64_t CHUNK_ROWS = 96;        // rows of a task at most
-constexpr int64_t RUN_BYTES = 256 << 10;  // packed columns that several tiles of rows pass
+constexpr int64_t CHUNK_BYTES = 512 << 10;  // of its tiles: half of a second cache
+constexpr int64_t RUN_BYTES = 256 << 10;    // packed columns that several tiles of rows pass
 constexpr double TASK_NS = 4000;          // below, claiming and laying out would show
 constexpr int64_t TASKS_PER_THREAD = 16;
 
@@ -27,7 +29,14 @@ int64_t part_steps(const PackedPart& part) { return divide_up(part.units, TILE_W
 // A product's division into chunks of rows and runs of steps, all of about the same size.
 struct Cut {
   int64_t chunks, runs, steps;
+
+  int64_t num_tasks() const { return chunks * runs; }
 };
+
+int64_t tile_bytes(const LinearWeight& weight, int64_t rows) {
+  const int64_t record = weight.x == RowType::q8 ? tile_record_bytes(1, 2) : 4;
+  return divide_up(weight.records * record * rows, 64) * 64;
+}
 
 // Nanoseconds on one thread, by rates that are right within a factor of two.
 double estimate_ns(const LinearWeight& weight, int64_t num_rows) {
@@ -37,7 +46,8 @@ double estimate_ns(const LinearWeight& weight, int64_t num_rows) {
 }
 
 Cut cut_of(const LinearWeight& weight, int64_t num_rows, int num_threads) {
-  Cut cut{divide_up(num_rows, CHUNK_ROWS), 1, 0};
+  const int64_t fit = std::max<int64_t>(CHUNK_BYTES / tile_bytes(weight, 1), MAX_TILE);
+  Cut cut{divide_up(num_rows, std::min(CHUNK_ROWS, fit)), 1, 0};
   if (weight.gated) {
     cut.steps = part_steps(weight.parts[0]);
   } else {
@@ -111,11 +121,6 @@ bool same_tile(const Kind& a, const Kind& b) {
   return a.subs == b.subs && a.mins == b.mins && a.zero_point == b.zero_point;
 }
 
-int64_t tile_bytes(const LinearWeight& weight) {
-  const int64_t record = weight.x == RowType::q8 ? tile_record_bytes(MAX_TILE, 2) : MAX_TILE * 4;
-  return divide_up(weight.records * record, 64) * 64;
-}
-
 // A tile of rows on its way through the columns of a task.
 struct Tile {
   const Linear& linear;
@@ -160,69 +165,112 @@ struct Tile {
   }
 };
 
-void run_plain(const Tile& tile, int64_t begin, int64_t end, uint8_t* scratch) {
-  alignas(64) float products[MAX_TILE * TILE_WIDTH];
-  const Linear& linear = tile.linear;
-  const Kind* prepared = nullptr;
-  int64_t first = 0;
-  for (const PackedPart& part : linear.weight->parts) {
-    const int64_t steps = part_steps(part);
-    const int64_t from = std::max(begin, first), to = std::min(end, first + steps);
-    if (from < to && (prepared == nullptr || !same_tile(*prepared, part.kind))) {
-      prepare_tile(part.kind, *linear.x, tile.first, tile.rows, scratch);
-      prepared = &part.kind;
-    }
-    for (int64_t step = from - first; step < to - first; step++) {
-      const int count = tile.multiply(part, step, scratch, products);
-      tile.put(part, step, count, products);
-    }
-    first += steps;
-  }
-}
+// The rows of a chunk as one thread has them laid out.
+class Chunk {
+ public:
+  Chunk(const Linear& linear, int64_t num_rows, const Cut& cut)
+      : linear_(linear), weight_(*linear.weight), num_rows_(num_rows), cut_(cut) {}
 
-void run_gated(const Tile& tile, int64_t begin, int64_t end, uint8_t* scratch) {
-  alignas(64) float gates[MAX_TILE * TILE_WIDTH] = {}, ups[MAX_TILE * TILE_WIDTH] = {};
-  const Linear& linear = tile.linear;
-  const PackedPart& gate = linear.weight->parts[0];
-  const PackedPart& up = linear.weight->parts[1];
-  uint8_t* second = scratch;
-  prepare_tile(gate.kind, *linear.x, tile.first, tile.rows, scratch);
-  if (!same_tile(gate.kind, up.kind)) {
-    second += tile_bytes(*linear.weight);
-    prepare_tile(up.kind, *linear.x, tile.first, tile.rows, second);
+  // A task of the chunk `index` computes the steps from `begin` to `end`.
+  void run(int64_t index, int64_t begin, int64_t end, const Worker& worker) {
+    if (index != index_) lay_out(index, worker);
+    if (linear_.epilogue == Epilogue::gated)
+      run_gated(begin, end);
+    else
+      run_plain(begin, end);
   }
-  for (int64_t step = begin; step < end; step++) {
-    tile.multiply(gate, step, scratch, gates);
-    const int count = tile.multiply(up, step, second, ups);
-    tile.put_gated(step, count, gates, ups);
+
+ private:
+  int64_t num_tiles() const { return divide_up(last_ - first_, weight_.parts[0].kind.max_rows); }
+
+  Tile tile(int64_t n) const {
+    const int64_t rows = last_ - first_, tiles = num_tiles();
+    const int64_t from = first_ + rows * n / tiles, to = first_ + rows * (n + 1) / tiles;
+    return {linear_, from, static_cast<int>(to - from)};
   }
-}
+
+  // Parts whose tiles look alike share them.
+  size_t form_of(size_t part) const {
+    size_t form = 0;
+    while (!same_tile(weight_.parts[form].kind, weight_.parts[part].kind)) form++;
+    return form;
+  }
+
+  uint8_t* tiles_of(size_t form) const {
+    return tiles_ + static_cast<int64_t>(form) * num_tiles() * tile_stride();
+  }
+
+  int64_t tile_stride() const { return tile_bytes(weight_, weight_.parts[0].kind.max_rows); }
+
+  void lay_out(int64_t index, const Worker& worker) {
+    index_ = index;
+    first_ = num_rows_ * index / cut_.chunks;
+    last_ = num_rows_ * (index + 1) / cut_.chunks;
+    const int64_t forms = static_cast<int64_t>(weight_.parts.size());
+    const int64_t num_bytes = forms * num_tiles() * tile_stride();
+    tiles_ = static_cast<uint8_t*>(worker.scratch(static_cast<size_t>(num_bytes)));
+    for (size_t part = 0; part < weight_.parts.size(); part++) {
+      if (form_of(part) != part) continue;
+      for (int64_t n = 0; n < num_tiles(); n++) {
+        const Tile rows = tile(n);
+        prepare_tile(weight_.parts[part].kind, *linear_.x, rows.first, rows.rows,
+                     tiles_of(part) + n * tile_stride());
+      }
+    }
+  }
+
+  void run_plain(int64_t begin, int64_t end) const {
+    alignas(64) float products[MAX_TILE * TILE_WIDTH];
+    int64_t first = 0;
+    for (size_t n = 0; n < weight_.parts.size(); n++) {
+      const PackedPart& part = weight_.parts[n];
+      const int64_t steps = part_steps(part);
+      const uint8_t* rows = tiles_of(form_of(n));
+      const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, steps);
+      for (int64_t t = 0; from < to && t < num_tiles(); t++) {
+        const Tile at = tile(t);
+        for (int64_t step = from; step < to; step++) {
+          const int count = at.multiply(part, step, rows + t * tile_stride(), products);
+          at.put(part, step, count, products);
+        }
+      }
+      first += steps;
+    }
+  }
+
+  void run_gated(int64_t begin, int64_t end) const {
+    alignas(64) float gates[MAX_TILE * TILE_WIDTH] = {}, ups[MAX_TILE * TILE_WIDTH] = {};
+    const PackedPart& gate = weight_.parts[0];
+    const PackedPart& up = weight_.parts[1];
+    const uint8_t* of_gates = tiles_of(0);
+    const uint8_t* of_ups = tiles_of(form_of(1));
+    for (int64_t t = 0; t < num_tiles(); t++) {
+      const Tile at = tile(t);
+      for (int64_t step = begin; step < end; step++) {
+        at.multiply(gate, step, of_gates + t * tile_stride(), gates);
+        const int count = at.multiply(up, step, of_ups + t * tile_stride(), ups);
+        at.put_gated(step, count, gates, ups);
+      }
+    }
+  }
+
+  const Linear& linear_;
+  const LinearWeight& weight_;
+  const int64_t num_rows_;
+  const Cut cut_;
+  int64_t index_ = -1, first_ = 0, last_ = 0;
+  uint8_t* tiles_ = nullptr;
+};
 
 }  // namespace
 
-int64_t linear_num_tasks(const Linear& linear, int64_t num_rows, int num_threads) {
-  const Cut cut = cut_of(*linear.weight, num_rows, num_threads);
-  return cut.chunks * cut.runs;
-}
-
-void linear_task(const Linear& linear, int64_t num_rows, int64_t task, const Worker& worker) {
-  const LinearWeight& weight = *linear.weight;
-  const Cut cut = cut_of(weight, num_rows, worker.count);
-  const int64_t chunk = task % cut.chunks, run = task / cut.chunks;
-  const int64_t first_row = num_rows * chunk / cut.chunks;
-  const int64_t last_row = num_rows * (chunk + 1) / cut.chunks;
-  const int64_t begin = cut.steps * run / cut.runs, end = cut.steps * (run + 1) / cut.runs;
-  const int64_t tiles = divide_up(last_row - first_row, weight.parts[0].kind.max_rows);
-  uint8_t* scratch = static_cast<uint8_t*>(worker.scratch(tile_bytes(weight) * 2));
-  for (int64_t n = 0; n < tiles; n++) {
-    const int64_t from = first_row + (last_row - first_row) * n / tiles;
-    const int64_t to = first_row + (last_row - first_row) * (n + 1) / tiles;
-    const Tile tile{linear, from, static_cast<int>(to - from)};
-    if (linear.epilogue == Epilogue::gated)
-      run_gated(tile, begin, end, scratch);
-    else
-      run_plain(tile, begin, end, scratch);
-  }
+void multiply(const Linear& linear, int64_t num_rows, const Worker& worker) {
+  const Cut cut = cut_of(*linear.weight, num_rows, worker.count);
+  Chunk chunk(linear, num_rows, cut);
+  worker.each(cut.num_tasks(), [&](int64_t task) {
+    const int64_t run = task % cut.runs;
+    chunk.run(task / cut.runs, cut.steps * run / cut.runs, cut.steps * (run + 1) / cut.runs, worker);
+  });
 }
 
 }  // namespace furcate
@@ -230,10 +278,7 @@ void linear_task(const Linear& linear, int64_t num_rows, int64_t task, const Wor
 using namespace furcate;
 
 FC_API void fc_linear(Pool* pool, const Linear* linear, int64_t num_rows) {
-  run(pool, [&](const Worker& worker) {
-    worker.each(linear_num_tasks(*linear, num_rows, worker.count),
-                [&](int64_t task) { linear_task(*linear, num_rows, task, worker); });
-  });
+  run(pool, [&](const Worker& worker) { multiply(*linear, num_rows, worker); });
 }
 
 FC_API size_t fc_sizeof_Linear() { return sizeof(Linear); }
