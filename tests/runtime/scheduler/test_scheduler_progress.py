@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.fakes.streams import END_ID, SlowCompiler
+from tests.fakes.streams import END_ID, SlowCompiler, mislead
 
 from furcate.protocol.constraint import Constraint
 from furcate.protocol.sampling import Sampling
@@ -35,6 +35,7 @@ GENERATES = st.builds(
         (),
         (END_ID,),
         constraint=key,
+        site=size % 2,
     ),
     st.integers(0, 7),
     st.sampled_from([None, None, 0, 1, 2, 3, 9]),
@@ -66,7 +67,8 @@ def requests(draw: st.DrawFn) -> list[EngineRequest]:
     late: list[EngineRequest] = []
     for stream in range(count):
         parent = draw(st.none() | st.integers(0, stream - 1)) if stream else None
-        sent.append(OpenStream(stream, 0, parent, draw(st.integers(0, 2)) if parent else 0))
+        at = draw(st.integers(0, 2)) if parent else 0
+        sent.append(OpenStream(stream, stream % 2, parent, at, priority=draw(st.integers(0, 1))))
         nodes: tuple[StreamNode, ...] = (Extend(tuple(draw(WORDS))), *draw(NODES))
         late.append(Append(stream, nodes))
         if draw(st.integers(0, 3)) == 0:
@@ -101,6 +103,7 @@ def check(
             model, num_pages=num_pages, page_size=page_size, config=config, constraints=compiler
         )
     )
+    mislead(engine)
     for request in sent:
         engine.send(request)
         for _ in range(data.draw(st.integers(0, 2))):
