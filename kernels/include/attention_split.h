@@ -55,8 +55,13 @@ class ReadAhead {
   void fetch(int32_t num_lines);                    // some of it
   void next();                                      // the rest of it, and on to the next half
 
+  // Bfloat16 only, in place of `fetch`: hands out the current half's next strips, as many as there
+  // are, for others to fetch line by line. Where there are no more it is `instead`, which is near.
+  void hand_out(int32_t count, const char* instead, const char** strips);
+
  private:
   void start_half();
+  const char* page() const;  // in the current half
 
   const KVShape& shape_;
   const KVPages& pages_;

@@ -23,17 +23,32 @@ void ReadAhead::start_half() {
   num_lines_ = (end_page_ - page_) * lines_a_page_;
 }
 
+const char* ReadAhead::page() const {
+  const int32_t element_bytes = shape_.type == KVType::int8 ? 1 : 2;
+  const void* half = is_values_ ? pages_.values : pages_.keys;
+  return static_cast<const char*>(half) +
+         page_offset(shape_, table_[page_], head_) * element_bytes;
+}
+
+void ReadAhead::hand_out(int32_t count, const char* instead, const char** strips) {
+  const int32_t strip_lines = STRIP * shape_.head_dim * 2 / LINE_BYTES;
+  for (int32_t n = 0; n < count; n++) {
+    strips[n] = page_ < end_page_ ? page() + line_ * LINE_BYTES : instead;
+    if (page_ < end_page_) line_ += strip_lines;
+    if (line_ >= lines_a_page_) page_++, line_ = 0;
+  }
+}
+
 void ReadAhead::fetch(int32_t num_lines) {
   const bool is_int8 = shape_.type == KVType::int8;
   while (num_lines > 0 && page_ < end_page_) {
-    const int64_t elements = page_offset(shape_, table_[page_], head_) * (is_int8 ? 1 : 2);
-    const char* lines = static_cast<const char*>(is_values_ ? pages_.values : pages_.keys);
+    const char* lines = page();
     if (is_int8 && line_ == 0)
       prefetch((is_values_ ? pages_.value_scales : pages_.key_scales) +
                scale_offset(shape_, table_[page_], head_));
     const int32_t end = std::min(lines_a_page_, line_ + num_lines);
     num_lines -= end - line_;
-    for (; line_ < end; line_++) prefetch(lines + elements + line_ * LINE_BYTES);
+    for (; line_ < end; line_++) prefetch(lines + line_ * LINE_BYTES);
     if (line_ == lines_a_page_) page_++, line_ = 0;
   }
 }

@@ -15,25 +15,32 @@ namespace furcate {
 namespace {
 
 constexpr int32_t MAX_STRIPS = SPLIT / STRIP;
-constexpr int32_t STRIPS_AHEAD = 8;  // scored between two looks ahead
-constexpr int32_t QUERIES_AHEAD = 4;  // weighed between two looks ahead
+constexpr int32_t QUERIES_AT_ONCE = 4;  // weighed
+constexpr int32_t LINE_BYTES = 64;
+constexpr int MAX_AHEAD = 6;  // queries: more of them are busy enough without looking ahead
 constexpr int32_t MAX_SEGMENTS = MAX_STRIPS + 2;
 
 struct Segment {  // pairs of slots with their values one after the other
   const uint32_t* values;
   int32_t first_pair, num_pairs;
+  const char* ahead;  // lines to fetch, one for each that is read; or null
 };
 
+// Memory answers while something is computed, but only a few dozen lines at once: so each line
+// that is read asks for one of those that come next, instead of many at a time.
+inline void fetch(const char* line) { __builtin_prefetch(line, 0, 3); }
+
 // scores [R, strips]: sixteen keys to a register, the pairs of dimensions ascending.
-template <int R, int C>
-void score_tile(const uint32_t* q, const uint32_t* const* strips, int32_t num_pairs,
-                float* scores) {
+template <int R, int C, bool AHEAD>
+void score_tile(const uint32_t* q, const uint32_t* const* strips, const char* const* ahead,
+                int32_t num_pairs, float* scores) {
   f32x16 sums[R][C] = {};
   const uint32_t* keys[C];
   for (int c = 0; c < C; c++) keys[c] = strips[c];
   for (int32_t pair = 0; pair < num_pairs; pair++) {
     Bf16Pairs k[C];
     for (int c = 0; c < C; c++) k[c] = load_pairs(keys[c] + pair * STRIP);
+    for (int c = 0; AHEAD && c < C; c++) fetch(ahead[c] + pair * LINE_BYTES);
     for (int r = 0; r < R; r++) {
       const Bf16Pairs element = repeat_pair(q[r * PAIR_STRIDE + pair]);
       for (int c = 0; c < C; c++) sums[r][c] = add_products(sums[r][c], element, k[c]);
@@ -43,15 +50,20 @@ void score_tile(const uint32_t* q, const uint32_t* const* strips, int32_t num_pa
     for (int c = 0; c < C; c++) store_f32(scores + r * SCORE_STRIDE + c * STRIP, sums[r][c]);
 }
 
+// `ahead`: for each strip one of what comes next; or null.
 template <int R>
-void score_panel(const uint32_t* q, const uint32_t* const* strips, int32_t num_strips,
-                 int32_t num_pairs, float* scores) {
+void score_panel(const uint32_t* q, const uint32_t* const* strips, const char* const* ahead,
+                 int32_t num_strips, int32_t num_pairs, float* scores) {
   int32_t strip = 0;
   const auto all_of = [&](auto columns) {
     constexpr int C = decltype(columns)::value;
     if constexpr (R * C <= ACCUMULATORS)
       for (; strip + C <= num_strips; strip += C)
-        score_tile<R, C>(q, strips + strip, num_pairs, scores + strip * STRIP);
+        if (R <= MAX_AHEAD && ahead)
+          score_tile<R, C, R <= MAX_AHEAD>(q, strips + strip, ahead + strip, num_pairs,
+                                           scores + strip * STRIP);
+        else
+          score_tile<R, C, false>(q, strips + strip, nullptr, num_pairs, scores + strip * STRIP);
   };
   all_of(std::integral_constant<int, 8>());
   all_of(std::integral_constant<int, 4>());
@@ -60,16 +72,19 @@ void score_panel(const uint32_t* q, const uint32_t* const* strips, int32_t num_s
 }
 
 // results [R, dims]: sixteen dimensions to a register, the pairs of keys ascending.
-template <int R, int C>
+template <int R, int C, bool AHEAD>
 void value_tile(const uint32_t* weights, const Segment* segments, int32_t num_segments,
                 int32_t head_dim, int32_t dim, float* const* results) {
   f32x16 sums[R][C] = {};
   for (int32_t n = 0; n < num_segments; n++) {
     const uint32_t* values = segments[n].values + dim;
     const uint32_t* pairs = weights + segments[n].first_pair;
+    const char* ahead = segments[n].ahead + dim * sizeof(uint32_t);
     for (int32_t left = segments[n].num_pairs; left > 0; left--, values += head_dim, pairs++) {
       Bf16Pairs v[C];
       for (int c = 0; c < C; c++) v[c] = load_pairs(values + c * LANES);
+      for (int c = 0; AHEAD && c < C; c++) fetch(ahead + c * LINE_BYTES);
+      ahead += AHEAD ? head_dim * sizeof(uint32_t) : 0;
       for (int r = 0; r < R; r++) {
         const Bf16Pairs weight = repeat_pair(pairs[r * PAIR_STRIDE]);
         for (int c = 0; c < C; c++) sums[r][c] = add_products(sums[r][c], weight, v[c]);
@@ -88,7 +103,10 @@ void value_panel(const uint32_t* weights, const Segment* segments, int32_t num_s
     constexpr int C = decltype(columns)::value;
     if constexpr (R * C <= ACCUMULATORS)
       for (; dim + C * LANES <= head_dim; dim += C * LANES)
-        value_tile<R, C>(weights, segments, num_segments, head_dim, dim, results);
+        if (R <= MAX_AHEAD && segments[0].ahead)
+          value_tile<R, C, R <= MAX_AHEAD>(weights, segments, num_segments, head_dim, dim, results);
+        else
+          value_tile<R, C, false>(weights, segments, num_segments, head_dim, dim, results);
   };
   all_of(std::integral_constant<int, 8>());
   all_of(std::integral_constant<int, 4>());
@@ -96,7 +114,8 @@ void value_panel(const uint32_t* weights, const Segment* segments, int32_t num_s
   all_of(std::integral_constant<int, 1>());
 }
 
-using ScorePanel = void (*)(const uint32_t*, const uint32_t* const*, int32_t, int32_t, float*);
+using ScorePanel = void (*)(const uint32_t*, const uint32_t* const*, const char* const*, int32_t,
+                            int32_t, float*);
 using ValuePanel = void (*)(const uint32_t*, const Segment*, int32_t, int32_t, float* const*);
 struct Panels {
   ScorePanel scores[PANEL];
@@ -147,24 +166,37 @@ class SplitPages {
     return is_int8_ ? work_.value_scales : nullptr;
   }
 
-  // The values of `range` in order, halves outside of it being zeros.
-  int32_t segments(KeyRange range, Segment* segments) const {
-    const int32_t page_pairs = shape_.page_size / 2;  // a power of two
-    int32_t count = 0, first = range.begin / 2;
-    const int32_t end = range.end / 2;  // pairs that are whole at their end
-    if (range.begin % 2) {
-      segments[count++] = {edge(0, first, 0xffff0000u), first, 1};
-      first++;
+  // The values of `range` in order, halves outside of it being zeros; with strips of what comes
+  // next for each strip of the range, or null.
+  int32_t segments(KeyRange range, const char* const* ahead, Segment* segments) const {
+    const int32_t count = segments_of(range, segments);
+    for (int32_t n = 0; n < count; n++) {
+      const int32_t pair = segments[n].first_pair, strip = pair / (STRIP / 2);
+      segments[n].ahead =
+          ahead ? ahead[strip - range.first_strip()] +
+                      (pair % (STRIP / 2)) * shape_.head_dim * static_cast<int32_t>(sizeof(uint32_t))
+                : nullptr;
     }
-    for (int32_t next; first < end; first = next) {
-      next = std::min(end, (first | (page_pairs - 1)) + 1);
-      segments[count++] = {value_pair(first), first, next - first};
-    }
-    if (range.end % 2) segments[count++] = {edge(1, end, 0x0000ffffu), end, 1};
     return count;
   }
 
  private:
+  int32_t segments_of(KeyRange range, Segment* segments) const {
+    const int32_t page_pairs = shape_.page_size / 2;  // a power of two
+    int32_t count = 0, first = range.begin / 2;
+    const int32_t end = range.end / 2;  // pairs that are whole at their end
+    if (range.begin % 2) {
+      segments[count++] = {edge(0, first, 0xffff0000u), first, 1, nullptr};
+      first++;
+    }
+    for (int32_t next; first < end; first = next) {
+      next = std::min(end, (first | (page_pairs - 1)) + 1);
+      segments[count++] = {value_pair(first), first, next - first, nullptr};
+    }
+    if (range.end % 2) segments[count++] = {edge(1, end, 0x0000ffffu), end, 1, nullptr};
+    return count;
+  }
+
   static const uint32_t* pairs(const uint16_t* elements) {
     return reinterpret_cast<const uint32_t*>(elements);
   }
@@ -255,14 +287,22 @@ class Panel {
     const uint32_t* strips[MAX_STRIPS];
     const int32_t first = tile_.first_strip(), count = tile_.end_strip() - first;
     for (int32_t n = 0; n < count; n++) strips[n] = pages_.strip(first + n);
-    const int32_t step = ahead_ ? STRIPS_AHEAD : count;
-    for (int32_t at = 0; at < count; at += step) {
-      if (ahead_) ahead_->fetch(ahead_->num_lines() * step / count);
-      PANELS.scores[count_ - 1](work_.q + first_ * PAIR_STRIDE, strips + at,
-                                std::min(step, count - at), head_dim_ / 2,
-                                work_.scores + (first + at) * STRIP);
+    const char* const* ahead = look_ahead();
+    PANELS.scores[count_ - 1](work_.q + first_ * PAIR_STRIDE, strips, ahead, count, head_dim_ / 2,
+                              work_.scores + first * STRIP);
+  }
+
+  // Strips of the half that comes next, for each strip of the tile.
+  const char* const* look_ahead() {
+    if (!ahead_) return nullptr;
+    if (count_ > MAX_AHEAD) {
+      ahead_->next();
+      return nullptr;
     }
-    if (ahead_) ahead_->next();
+    const int32_t count = tile_.end_strip() - tile_.first_strip();
+    ahead_->hand_out(count, reinterpret_cast<const char*>(work_.scores), next_);
+    ahead_->next();
+    return next_;
   }
 
   void weigh() {
@@ -276,22 +316,19 @@ class Panel {
                         attention_.soft_cap,
                         pages_.key_scales(),
                         pages_.value_scales()};
-    for (int32_t n = 0; n < count_; n += QUERIES_AHEAD) {
-      if (ahead_) ahead_->fetch(ahead_->num_lines() * QUERIES_AHEAD / (count_ + 1));
-      softmax(panel, n, std::min(QUERIES_AHEAD, count_ - n));
-    }
+    for (int32_t n = 0; n < count_; n += QUERIES_AT_ONCE)
+      softmax(panel, n, std::min(QUERIES_AT_ONCE, count_ - n));
   }
 
   void multiply() {
     Segment segments[MAX_SEGMENTS];
-    if (ahead_) ahead_->next();
-    const int32_t num_segments = pages_.segments(tile_, segments);
+    const int32_t num_segments = pages_.segments(tile_, look_ahead(), segments);
     PANELS.values[count_ - 1](weights(0), segments, num_segments, head_dim_,
                               work_.results + first_);
     for (int32_t n = 0; n < count_; n++) {
       if (ranges_[n].empty() || !(ranges_[n] != tile_) || all_finite(result(n), head_dim_))
         continue;
-      const int32_t own_segments = pages_.segments(ranges_[n], segments);
+      const int32_t own_segments = pages_.segments(ranges_[n], nullptr, segments);
       PANELS.values[0](weights(n), segments, own_segments, head_dim_, work_.results + first_ + n);
     }
   }
@@ -304,6 +341,7 @@ class Panel {
   const int32_t head_dim_;
   ReadAhead* ahead_;  // bfloat16, once a split; int8 does this as it widens
   KeyRange tile_;
+  const char* next_[MAX_STRIPS];
 };
 
 KeyRange seen_keys(int32_t position, int32_t window, int32_t split) {
