@@ -88,6 +88,11 @@ def test_a_program_says_the_same_whenever_the_engine_ends(at: int) -> None:
         assert getattr(usage, name) == getattr(expected, name)
 
 
+def failed_values(driver: Driver) -> set[int]:
+    """Behind a failure, a node that has no value fails as such only if that is known first."""
+    return {failed.value for failed in driver.failures() if failed.value is not None}
+
+
 @pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
@@ -118,7 +123,7 @@ def test_random_programs_say_the_same_however_often_the_engine_ends(
     driver.run()
     assert driver.values() == whole.values()
     assert told(driver) == told(whole)
-    assert {f.value for f in driver.failures()} == {f.value for f in whole.failures()}
+    assert failed_values(driver) == failed_values(whole)
     assert driver.finished().code is None
     driver.disconnect_all()
     assert driver.front.num_streams == 0
