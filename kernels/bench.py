@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BenchCase", "Peaks", "Unit", "measure", "roofline"]
 
-Unit = Literal["int8", "bf16", "fp32"]
+Unit = Literal["int8", "q8", "bf16", "fp32"]  # q8: int8 with a scale for every 32
 
 REPEATS = 7
 SHORTEST_S = 0.02  # of one repeat: the clock and the call are then far below a percent

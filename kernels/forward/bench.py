@@ -72,7 +72,7 @@ def _case(
     num_bytes = sum(part.data.nbytes for layer in model.layers for part in layer)
     head = SHAPE.vocab_size * SHAPE.hidden_size
     flops = 2.0 * (num_tokens * SHAPE.num_layers * _layer_size() + num_logits * head)
-    return BenchCase(name, run, flops, float(num_bytes + model.table.data.nbytes), "int8")
+    return BenchCase(name, run, flops, float(num_bytes + model.table.data.nbytes), "q8")
 
 
 def _layer_size() -> int:

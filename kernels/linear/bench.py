@@ -91,7 +91,7 @@ def _case(
 ) -> BenchCase:
     n, k = weight.out_features, weight.in_features
     x = random_rows(row_type, num_rows, k)
-    units: dict[RowType, Unit] = {RowType.Q8: "int8", RowType.BF16: "bf16", RowType.F32: "fp32"}
+    units: dict[RowType, Unit] = {RowType.Q8: "q8", RowType.BF16: "bf16", RowType.F32: "fp32"}
     unit = units[row_type]
     run: Callable[[], None]
     if name.startswith("gate_up"):

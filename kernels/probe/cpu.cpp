@@ -82,6 +82,20 @@ struct Int8 {
 #endif
 };
 
+// Blocks of 32 in int8, whose sum is converted, scaled and added as a float: what products of
+// quantised rows and weights cost at the least.
+struct Q8 {
+  typedef Floats Vector;
+  static constexpr int STEPS = 32 * 2 * (VECTOR_BYTES / 4) / Int8::FLOPS;  // a lane is a column
+  static constexpr int FLOPS = STEPS * Int8::FLOPS;
+  static Vector step(Vector sum, Vector a, Vector b) {
+    Ints block = (Ints)sum;  // not zero: or all sums of a round would be one
+#pragma GCC unroll 32
+    for (int n = 0; n < STEPS; n++) block = Int8::step(block, (Ints)a, (Ints)b);
+    return sum + __builtin_convertvector(block, Floats) * a;
+  }
+};
+
 template <typename Unit>
 void compute_task() {
   typedef typename Unit::Vector Vector;
@@ -129,6 +143,10 @@ void read_task(const char* from, int64_t num_bytes) {
 // two.
 FC_API double fc_probe_int8(furcate::Pool* pool, int64_t num_tasks) {
   return furcate::compute<furcate::Int8>(pool, num_tasks);
+}
+
+FC_API double fc_probe_q8(furcate::Pool* pool, int64_t num_tasks) {
+  return furcate::compute<furcate::Q8>(pool, num_tasks);
 }
 
 FC_API double fc_probe_bf16(furcate::Pool* pool, int64_t num_tasks) {

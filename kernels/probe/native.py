@@ -18,7 +18,7 @@ __all__ = ["peaks"]
 
 READ_BYTES = 256 << 20  # far more than caches hold
 NUM_TASKS = 64
-UNITS: tuple[Unit, ...] = ("int8", "bf16", "fp32")
+UNITS: tuple[Unit, ...] = ("int8", "q8", "bf16", "fp32")
 
 
 def peaks(library: Library, pool: Pool) -> Peaks:

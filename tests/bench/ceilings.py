@@ -91,7 +91,7 @@ def least_seconds(work: Work, shape: Shape, rates: Rates) -> float:
 
 
 def parse_rates(text: str) -> Rates:
-    """From `int8=1.2e12,bf16=1e12,bandwidth=45e9`, or from the JSON of the kernels' bench, in which
+    """From `q8=1.2e12,bf16=1e12,bandwidth=45e9`, or from the JSON of the kernels' bench, in which
     an object tells `flops` by unit and a `bandwidth`. Products run in the fastest unit, attention
     in bf16."""
     if re.match(r"\w+=", text):
@@ -113,5 +113,5 @@ def _peaks(value: object) -> dict[str, float] | None:
 
 
 def _rates(rates: dict[str, float]) -> Rates:
-    units = [rates[name] for name in ("int8", "bf16", "fp32") if name in rates]
+    units = [rates[name] for name in ("q8", "bf16", "fp32") if name in rates]
     return Rates(max(units), rates.get("bf16", max(units)), rates["bandwidth"])

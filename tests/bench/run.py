@@ -262,7 +262,7 @@ def main(
     peers: Annotated[str, typer.Option(help="1, or some of their names with commas.")] = "",
     peers_folder: Annotated[Path | None, typer.Option(help="Where they are kept.")] = None,
     llamacpp: Annotated[bool, typer.Option(help="With llama.cpp, built if need be.")] = False,
-    rates: Annotated[str, typer.Option(help="As int8=1e12,bf16=1e12,bandwidth=4e10.")] = "",
+    rates: Annotated[str, typer.Option(help="As q8=1e12,bf16=1e12,bandwidth=4e10.")] = "",
     ceilings: Annotated[bool, typer.Option(help="Measure the machine's rates.")] = True,
     reference: Annotated[bool, typer.Option(help="Compare with transformers in fp32.")] = True,
 ) -> None:

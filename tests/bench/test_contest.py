@@ -139,7 +139,7 @@ def test_the_ceiling_is_the_operations_or_the_longest_chain() -> None:
 
 
 def test_rates_are_read_from_pairs_and_from_the_kernels_bench() -> None:
-    assert ceilings.parse_rates("int8=3e12,bf16=2e12,bandwidth=4e10") == Rates(3e12, 2e12, 4e10)
+    assert ceilings.parse_rates("q8=3e12,bf16=2e12,bandwidth=4e10") == Rates(3e12, 2e12, 4e10)
     peaks = {"flops": {"bf16": 2e12, "fp32": 1e12}, "bandwidth": 4e10}
     text = json.dumps({"tier": "x", "peaks": peaks, "cases": []}, indent=2)
     assert ceilings.parse_rates(text) == Rates(2e12, 2e12, 4e10)

@@ -132,7 +132,7 @@ def test_a_benchmark_begins_with_the_peaks() -> None:
     assert shown.startswith("portable, 1 threads: int8 ")
     status, shown, _ = run("bench", "--tier", "portable", "--op", "pool", "--json")
     assert json.loads(shown)["cases"] == []
-    assert set(json.loads(shown)["peaks"]["flops"]) == {"int8", "bf16", "fp32"}
+    assert set(json.loads(shown)["peaks"]["flops"]) == {"int8", "q8", "bf16", "fp32"}
 
 
 def test_an_unknown_operation_is_told() -> None:
