@@ -88,17 +88,19 @@ class Front:
         connection = self._connections.get(client)
         return connection is None or connection.is_closed
 
-    def suspend(self, message: str) -> None:
+    def suspend(self, message: str, in_flight: frozenset[int] | None = None) -> None:
         """The engine has ended and another will be started. Everything waits for it, but for the
         program that is to blame, if there is one: that one ends, and `message` says how the engine
-        did. Changes nothing while there is no engine anyway."""
+        did. `in_flight` are the streams in its last forwards, if there were any and that is known:
+        else any stream may be at fault. Changes nothing while there is no engine anyway."""
         desk = self._desk
         if not desk.outbox.has_engine or desk.lost is not None:
             return
         desk.outbox.lose_engine()
         had_streams = dict.fromkeys(program for program, _ in desk.streams)
         desk.streams.engine_ended()
-        culprit = desk.suspects.engine_ended(desk.streams)
+        running = [each for each in desk.streams if not in_flight or each[1].id in in_flight]
+        culprit = desk.suspects.engine_ended(running)
         desk.streams.held = desk.suspects.held
         if culprit is not None:
             why = f"the engine ended again and again while this program ran, at last: {message}"

@@ -24,7 +24,7 @@ from .lifecycle import Lifecycle
 from .masks import InlineMasks
 from .scores import ask_scores, choice_logprobs, drawn_logprob, note_prompt_logprobs
 from .selection import decide
-from .step import Flights
+from .step import Flights, NoLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from .branches import ChoiceBranches
     from .masks import MaskFiller
-    from .step import Step, StreamRow
+    from .step import LaunchLog, Step, StreamRow
     from .stream import Stream
 
 __all__ = ["Scheduler"]
@@ -59,6 +59,7 @@ class Scheduler:
         eviction: Eviction = "next-use",
         clock: Clock | None = None,
         masks: MaskFiller | None = None,
+        launch_log: LaunchLog | None = None,
     ) -> None:
         clock = clock or MonotonicClock()
         cache = KVCache(executor.num_pages, executor.page_size, eviction)
@@ -76,6 +77,7 @@ class Scheduler:
         self._executor = executor
         self._constraints = constraints
         self._masks = masks or InlineMasks(executor.vocab_size)
+        self._launch_log = launch_log or NoLog()
         self._ready = ready
         self._checks = config.check_invariants
         self._num_ahead = int(config.overlap and executor.is_asynchronous)
@@ -118,6 +120,7 @@ class Scheduler:
     def close(self) -> None:
         self._executor.close()
         self._masks.close()
+        self._launch_log.close()
         self._constraints.close()
 
     def check(self) -> None:
@@ -138,6 +141,7 @@ class Scheduler:
             return False
         self._step += 1
         self.batcher.launched(step.plan)
+        self._launch_log.launched(self._step, [row.stream.id for row in step.rows])
         try:
             step.seq = self._executor.submit(step.plan.batch(), early_draws(step), ask_scores(step))
         except Exception as error:  # whatever the device raises costs this step's streams alone
@@ -178,6 +182,7 @@ class Scheduler:
                 self._commit(row, result)
             elif row.branches is not None:
                 row.branches.free(self.batcher.cache, row.step)
+        self._launch_log.landed(step.plan.step)
 
     def _commit(self, row: StreamRow, result: StepResult) -> None:
         stream = row.stream
@@ -250,6 +255,8 @@ class Scheduler:
                 self.batcher.abandon(stream)
                 self.batcher.settle(stream)
         self.batcher.failed([step.plan.step for step in steps])
+        for step in steps:
+            self._launch_log.landed(step.plan.step)
 
     def _refuse_logits(self, stream: Stream) -> None:
         reason = "the model's logits are not numbers; its weights or its kernels are at fault"

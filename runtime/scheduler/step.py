@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .branches import ChoiceBranches
     from .generation import Generation
     from .plan import StepPlan
     from .stream import Stream
 
-__all__ = ["Flights", "Step", "StreamRow"]
+__all__ = ["Flights", "LaunchLog", "NoLog", "Step", "StreamRow"]
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +61,31 @@ class Step:
     seq: int = 0
     num_draws: int = 0
     is_complete: bool = False  # all draws have been asked for
+
+
+class LaunchLog(Protocol):
+    """Keeps, for others, which streams are in forwards that have not ended."""
+
+    def launched(self, step: int, streams: Sequence[int]) -> None:
+        """Their forward is about to begin."""
+        ...
+
+    def landed(self, step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NoLog:
+    """Nobody wants to know."""
+
+    def launched(self, step: int, streams: Sequence[int]) -> None:
+        pass
+
+    def landed(self, step: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class Flights:

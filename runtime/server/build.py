@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from furcate.runtime.config import CacheConfig, Config, EngineConfig
     from furcate.runtime.engine.batch import Model
     from furcate.runtime.engine.executor import Executor
+    from furcate.runtime.scheduler.step import LaunchLog
     from furcate.runtime.tokenize.base import TextCodec
 
 __all__ = ["build_executor", "build_scheduler"]
@@ -41,7 +42,10 @@ LEAST_PAGES = 2  # one to read and one to write
 
 
 def build_scheduler(
-    config: Config, wake: Callable[[], None], codec: TextCodec | None = None
+    config: Config,
+    wake: Callable[[], None],
+    codec: TextCodec | None = None,
+    launch_log: LaunchLog | None = None,
 ) -> Scheduler:
     """To be called on the thread that will run it. `wake` is called from any thread, when something
     that a stream waits for is there. `codec` is the model's, where it is loaded already."""
@@ -63,6 +67,7 @@ def build_scheduler(
         config=config.schedule,
         eviction=config.cache.eviction,
         masks=MaskLanes(executor.vocab_size, wake),
+        launch_log=launch_log,
     )
 
 

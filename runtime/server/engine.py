@@ -26,6 +26,7 @@ from furcate.runtime.transport.context import open_context
 from furcate.runtime.transport.link import EngineEnd
 
 from .engine_loop import run_engine
+from .flight_log import FlightLog, flight_log_path
 
 if TYPE_CHECKING:
     from .engine_loop import Steps
@@ -60,7 +61,8 @@ def main(arguments: list[str]) -> int:
         # Here, not above: it takes a second, and whoever is asked to stop must not wait for it.
         from .build import build_scheduler
 
-        scheduler = build_scheduler(config, link.wake)
+        flights = FlightLog(flight_log_path(Path(socket)), config.schedule.max_rows)
+        scheduler = build_scheduler(config, link.wake, launch_log=flights)
         run_engine(scheduler, link)
         return 0
     except Exception as error:

@@ -153,9 +153,9 @@ class Server:
         except FurcateError as error:
             self._finish(error)
 
-    def engine_ended(self, message: str) -> None:
+    def engine_ended(self, message: str, in_flight: frozenset[int] | None) -> None:
         if self._driver is not None:
-            self._driver.engine_ended(message)
+            self._driver.engine_ended(message, in_flight)
 
     # Beginning and end ---------------------------------------------------------------------------
 

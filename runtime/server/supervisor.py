@@ -18,6 +18,7 @@ from furcate.runtime.transport.link import FrontEnd, link_path
 
 from .allowance import Allowance
 from .engine_process import EngineProcess
+from .flight_log import flight_log_path, read_flights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +44,9 @@ class SupervisorHandler(Protocol):
 
     def engine_events(self, events: list[EngineEvent]) -> None: ...
 
-    def engine_ended(self, message: str) -> None:
-        """Nothing more comes of that engine. Another one is being started."""
+    def engine_ended(self, message: str, in_flight: frozenset[int] | None) -> None:
+        """Nothing more comes of that engine. Another one is being started. `in_flight`: streams in
+        the forwards that it did not get to the end of, where it has left word of them."""
 
 
 class Supervisor:
@@ -70,6 +72,7 @@ class Supervisor:
         self.is_ready = False  # the engine that runs now
         self._was_ready = False  # any
         self._num_engines = 0
+        self._in_flight: frozenset[int] | None = None  # as the last engine ended
 
     async def run(self) -> FurcateError:
         """Why the last engine has ended. Cancelled, it ends the one that runs."""
@@ -82,7 +85,7 @@ class Supervisor:
             if not self._restarts.take():
                 return EngineLost(self._spent(error))
             log.warning("%s; another one is started, and programs go on with it", error)
-            self._handler.engine_ended(str(error))
+            self._handler.engine_ended(str(error), self._in_flight)
 
     def send(self, requests: Sequence[EngineRequest]) -> None:
         if self._link is not None:
@@ -126,8 +129,11 @@ class Supervisor:
             self._process = None
             self._link.close()
             self._link = None
-            with suppress(FileNotFoundError):
-                path.unlink()
+            flights = flight_log_path(path)
+            self._in_flight = read_flights(flights)
+            for left in (path, flights):
+                with suppress(FileNotFoundError):
+                    left.unlink()
 
     def _spent(self, error: FurcateError) -> str:
         limit, window_s = self._restarts.limit, self._restarts.window_s

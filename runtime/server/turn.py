@@ -54,9 +54,9 @@ class FrontDriver:
         self._front.disconnect(client)
         self._flush_later()
 
-    def engine_ended(self, message: str) -> None:
+    def engine_ended(self, message: str, in_flight: frozenset[int] | None = None) -> None:
         """Another engine follows: its EngineReady comes as an event."""
-        self._front.suspend(message)
+        self._front.suspend(message, in_flight)
         self._flush_later()
 
     def engine_lost(self, message: str) -> None:

@@ -128,9 +128,9 @@ class Driver:
             self.step()
         raise AssertionError("the engine does not come to rest")
 
-    def lose_engine(self) -> None:
+    def lose_engine(self, in_flight: frozenset[int] | None = None) -> None:
         """The engine ends; what it has said and the front has not heard is lost."""
-        self.front.suspend("killed by SIGKILL")
+        self.front.suspend("killed by SIGKILL", in_flight)
         self.front.check()
         self.engine = NO_ENGINE
         self.pump()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.fakes.fake_engine import FakeEngine
+from tests.fakes.fake_engine import FakeEngine, FakeStream
 from tests.fakes.front_driver import Driver
 from tests.fakes.random_programs import RISKY, programs
 
@@ -257,11 +257,13 @@ class Fragile(FakeEngine):
     """Ends as soon as it runs a prompt with "fatal" in it."""
 
     def step(self) -> list:
-        for stream in self.streams.values():
-            prompt = bytes(i for n in stream.nodes if isinstance(n, Extend) for i in n.ids)
-            if b"fatal" in prompt:
-                raise SystemExit
+        if any(map(is_fatal, self.streams.values())):
+            raise SystemExit
         return super().step()
+
+
+def is_fatal(stream: FakeStream) -> bool:
+    return b"fatal" in bytes(i for n in stream.nodes if isinstance(n, Extend) for i in n.ids)
 
 
 def run_with_restarts(driver: Driver, most: int = 10) -> int:
@@ -307,6 +309,26 @@ def test_of_many_programs_only_the_culprit_fails(place: int) -> None:
         else:
             assert driver.finished(program=number).code is None
             assert driver.values(program=number) == whole
+
+
+def test_programs_that_were_in_no_forward_are_not_to_blame() -> None:
+    """Those that wait for a constraint, say, through any number of ends."""
+    driver = fragile()
+    for number in range(4):
+        nodes = (Root(0), Text(0, "fatal"), gen(0)) if number == 2 else TREE
+        driver.program(*nodes, program=number)
+    ends = 0
+    while not driver.of(Finished, "a", 2):
+        streams = driver.engine.streams  # type: ignore[attr-defined]
+        guilty = {number for number, each in streams.items() if is_fatal(each)}
+        driver.lose_engine(frozenset(guilty))
+        driver.replace_engine(Fragile())
+        ends += 1
+    assert ends == 2
+    assert run_with_restarts(driver) == 0
+    assert driver.finished(program=2).code == "crash_suspect"
+    for number in (0, 1, 3):
+        assert driver.finished(program=number).code is None
 
 
 def test_two_culprits_are_found_one_after_the_other() -> None:

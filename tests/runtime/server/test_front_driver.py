@@ -32,7 +32,7 @@ class Puppet:
         self.outbox.tell("a", Finished(0, Usage(), "engine_lost", message))
         self.outbox.ask(CancelStream(0))
 
-    def suspend(self, message) -> None:
+    def suspend(self, message, in_flight=None) -> None:
         self.outbox.tell("a", Finished(0, Usage(), "crash_suspect", message))
 
     def disconnect(self, client) -> None:
