@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from furcate.runtime.constrain.longest import longest_output
+
 if TYPE_CHECKING:
     from furcate.protocol.constraint import Constraint
     from furcate.runtime.constrain.service import CompileService, Ticket
@@ -22,18 +24,25 @@ class Constraints:
     def __init__(self, service: CompileService) -> None:
         self._service = service
         self._tickets: dict[int, Ticket] = {}
+        self._longest: dict[int, int | None] = {}  # tokens of an output
         self._waiting: dict[Stream, Ticket] = {}
 
     def define(self, key: int, constraint: Constraint) -> None:
         """Compilation starts at once."""
         self._tickets[key] = self._service.request(constraint)
+        self._longest[key] = longest_output(constraint)
 
     def drop(self, key: int) -> None:
         self._tickets.pop(key, None)
+        self._longest.pop(key, None)
 
     def ticket(self, key: int) -> Ticket | None:
         """None where no such constraint is defined."""
         return self._tickets.get(key)
+
+    def longest(self, key: int) -> int | None:
+        """Tokens that an output can have at most; None where no limit is known."""
+        return self._longest.get(key)
 
     def wait(self, stream: Stream, ticket: Ticket) -> None:
         self._waiting[stream] = ticket

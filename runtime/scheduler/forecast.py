@@ -117,7 +117,7 @@ class Forecast:
         if not (node.stop_ids or node.stops or active.matcher):
             return active.budget
         share = stream.arrival * GOLDEN % 1.0
-        return self._sites.bound(node.site, active.budget, drawn=active.index, share=share)
+        return self._sites.bound(node.site, active.budget, active.longest, active.index, share)
 
     def _bound(self, stream: Stream) -> int:
         """How many tokens the stream has when its active node is over, with those that are known to

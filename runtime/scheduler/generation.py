@@ -42,6 +42,7 @@ class Generation:
     start: int
     budget: int  # tokens it may produce: max_tokens, or less where the context ends
     matcher: Matcher | None
+    longest: int | None = None  # tokens that its constraint allows, where that is known
     ids: list[int] = field(default_factory=list)
     logprobs: list[RawLogprob] = field(default_factory=list)
     stops: StopMatcher = field(init=False)

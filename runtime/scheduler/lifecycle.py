@@ -191,6 +191,7 @@ class Lifecycle:
             stream.prompt_top = node.sampling.prompt_logprobs or 0
             stream.prompt_logprobs.clear()  # those that are there have too few alternatives
         if node.constraint is not None:
+            stream.generation.longest = self._constraints.longest(node.constraint)
             ticket = self._constraints.ticket(node.constraint)
             if ticket is None:
                 self.end(stream, "usage", f"constraint {node.constraint!r} is not defined")
