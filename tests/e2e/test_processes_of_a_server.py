@@ -32,7 +32,7 @@ ENVIRON = {
 }
 START_S = 30.0
 PROMISE_S = 2.0  # how long anything may take to notice a death
-SOCKETS = ["serve.sock", "serve.sock.engine0", "serve.sock.lock"]
+FILES = ["serve.sock", "serve.sock.engine0", "serve.sock.engine0.flights", "serve.sock.lock"]
 
 
 def until(condition: Callable[[], object], timeout_s: float = PROMISE_S) -> None:
@@ -144,9 +144,9 @@ def endless(s: fc.ProgramState, prompt: str = "go", max_tokens: int = 4000) -> N
 
 def test_a_server_shows_nothing_to_others_and_leaves_nothing_behind(start) -> None:
     server = start("test:context").wait_until_ready()
-    assert server.files == SOCKETS
+    assert server.files == FILES
     assert server.folder.stat().st_mode & 0o777 == 0o700
-    for name in SOCKETS:
+    for name in FILES:
         assert (server.folder / name).stat().st_mode & 0o777 == 0o600
     tree = [psutil.Process(server.process.pid), server.engine]
     assert [c for process in tree for c in process.net_connections("inet")] == []
