@@ -93,6 +93,8 @@ class MaskLanes:
         self._wake = wake
         self._quick = ThreadPoolExecutor(1, "furcate-masks")
         self._slow = ThreadPoolExecutor(1, "furcate-slow-masks")
+        for lane in (self._quick, self._slow):
+            lane.submit(int)  # the threads start now, and not in the middle of something
 
     def fill(
         self, matchers: Sequence[tuple[Matcher, bool]], is_over: Callable[[], bool]
