@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from furcate.protocol.stream import Pin
     from furcate.runtime.cache import KVCache
-    from furcate.runtime.cache.node import Node
     from furcate.runtime.clock import Clock
     from furcate.runtime.config import ScheduleConfig
 
@@ -68,13 +67,9 @@ class Batcher:
         around = Surroundings(clock.now, self._cached_prefix, self.pace.seconds_needed)
         policy = POLICIES[config.policy]
         self.waiting = WaitingQueue(lambda: policy(around))
-        self._limit = min(max_context, self.capacity_tokens)
-        self._forecast = Forecast(cache, self.sites, self._limit)
-
-    @property
-    def capacity_tokens(self) -> int:
-        """Positions that a stream can have when it has the cache to itself."""
-        return self.cache.pool.total * self.cache.page_size
+        # Positions that a stream can have when it has the cache to itself.
+        self.limit_tokens = min(max_context, cache.pool.total * cache.page_size)
+        self._forecast = Forecast(cache, self.sites, self.limit_tokens)
 
     @property
     def has_work(self) -> bool:
@@ -115,12 +110,7 @@ class Batcher:
     def abandon(self, stream: Stream) -> None:
         """Takes the stream out without keeping its KV: the forward that computed it has failed."""
         if stream.lease is not None:
-            self.running.remove(stream)
-            stream.void(-1)
-            self._forecast.freed()
-            self.cache.release(stream.lease)
-            stream.lease = None
-            stream.computed = stream.scheduled = 0
+            self._give_up(stream, stream.lease)
         self.rest(stream)
 
     def shorten(self, stream: Stream, length: int) -> None:
@@ -191,13 +181,18 @@ class Batcher:
     def _let_go(self, stream: Stream, is_over: bool = False) -> None:
         lease = stream.lease
         assert lease is not None
-        self.running.remove(stream)
-        self._forecast.freed()
         stream.void(-1)
         self.publish(stream)
         if not is_over:
             self.prospects.leave(stream, lease)
-        self.cache.release(lease, dead=is_over and stream.is_dead)
+        self._give_up(stream, lease, is_dead=is_over and stream.is_dead)
+
+    def _give_up(self, stream: Stream, lease: Lease, is_dead: bool = False) -> None:
+        """The stream does not run any more. What is not in the tree is lost."""
+        self.running.remove(stream)
+        self._forecast.freed()
+        stream.void(-1)
+        self.cache.release(lease, dead=is_dead)
         stream.lease = None
         stream.computed = stream.scheduled = 0
 
@@ -206,24 +201,23 @@ class Batcher:
     def plan(self, step: int, is_calm: bool) -> Step:
         """The rows of forward `step`; `is_calm`: no forward is in flight. Streams that can never
         run are left for `stuck`."""
-        planned = Step(StepPlan(step, self.budget.tokens(0)))
+        planned = Step(StepPlan(step, self.budget.tokens(0)), is_calm)
         self._is_short = False
         self._forecast.begin()
         if self._sole is not None and not self._sole.is_scheduled:
             self._sole = None
         if self._sole is None:
-            ends: dict[Node, StreamRow] = {}
-            self._plan_running(planned, ends, is_calm)
-            self._plan_waiting(planned, ends, is_calm)
+            self._plan_running(planned)
+            self._plan_waiting(planned)
         if self._sole is not None and is_calm and not planned.rows:
             self._plan_sole(self._sole, planned)
         return planned
 
-    def _plan_running(self, planned: Step, ends: dict[Node, StreamRow], is_calm: bool) -> None:
+    def _plan_running(self, planned: Step) -> None:
         decoding: list[Stream] = []
         chunks: list[Stream] = []
         for stream in self.running:
-            count = num_due(stream, planned.plan.step, self._limit)
+            count = num_due(stream, planned.plan.step, self.limit_tokens)
             if count == 1 and stream.choice is None:
                 decoding.append(stream)
             elif count > 0:
@@ -233,15 +227,15 @@ class Batcher:
             depth = chunks[0].scheduled if chunks else 0
             planned.plan.budget_tokens = self.budget.tokens(len(decoding), attended, depth)
         for stream in (*decoding, *chunks):
-            self._schedule(stream, planned, ends, is_calm)
+            self._schedule(stream, planned)
 
-    def _plan_waiting(self, planned: Step, ends: dict[Node, StreamRow], is_calm: bool) -> None:
+    def _plan_waiting(self, planned: Step) -> None:
         if not self._may_admit(planned):
             return
         for stream in self.waiting.candidates():
             if self._forecast.is_refused(stream):
                 break
-            if not self._admit(stream, planned, ends, is_calm) or not self._may_admit(planned):
+            if not self._admit(stream, planned) or not self._may_admit(planned):
                 break
 
     def _may_admit(self, planned: Step) -> bool:
@@ -250,12 +244,12 @@ class Batcher:
 
     def _plan_sole(self, stream: Stream, planned: Step) -> None:
         if stream.lease is not None:
-            self._schedule(stream, planned, {}, True)
+            self._schedule(stream, planned)
             return
         for other in tuple(self.running):
             self._retract(other)
         self.cache.evict(self.cache.pool.total)
-        self._admit(stream, planned, {}, True)
+        self._admit(stream, planned)
 
     def stuck(self) -> Stream | None:
         """After a plan without rows: the stream that does not fit though it has all the memory."""
@@ -264,11 +258,9 @@ class Batcher:
             return sole
         return next(chain(self.running, self.waiting), None)
 
-    def _admit(
-        self, stream: Stream, planned: Step, ends: dict[Node, StreamRow], is_calm: bool
-    ) -> bool:
+    def _admit(self, stream: Stream, planned: Step) -> bool:
         step = planned.plan.step
-        if self._ride(stream, planned, ends):
+        if self._ride(stream, planned):
             return True
         limit = 0 if stream.needs_prompt_logprobs else min(stream.target, len(stream.tokens) - 1)
         lease = self._open(stream, limit, step)
@@ -282,25 +274,25 @@ class Batcher:
         copies = self.cache.extend(lease, max(stream.target, lease.length), step)
         if copies is None:
             self.cache.release(lease)
-            self._is_short = not is_calm
-            if not self.running and is_calm:
+            self._is_short = not planned.is_calm
+            if not self.running and planned.is_calm:
                 self._sole = stream
             return False
         planned.plan.add_copies(copies)
         self._enter(stream, lease)
         self._forecast.joined(stream, lease)
-        self._schedule(stream, planned, ends, is_calm)
+        self._schedule(stream, planned)
         return True
 
-    def _ride(self, stream: Stream, planned: Step, ends: dict[Node, StreamRow]) -> bool:
+    def _ride(self, stream: Stream, planned: Step) -> bool:
         """The step computes all of the stream's tokens for another one: reads the logits there.
         So the children of a fork that begin by drawing compute the last token once."""
-        if not ends or stream.generation is None or stream.awaits_constraint:
+        if not planned.ends or stream.generation is None or stream.awaits_constraint:
             return False
         if stream.generation.budget <= 0 or stream.needs_prompt_logprobs:
             return False
         lease = self._open(stream, len(stream.tokens), planned.plan.step)
-        row = ends.get(lease.node)
+        row = planned.ends.get(lease.node)
         is_whole = lease.cached_len == len(stream.tokens)
         if row is None or not is_whole or not self._has_room(stream, lease):
             self.cache.release(lease)
@@ -341,19 +333,17 @@ class Batcher:
         stream.scheduled = lease.cached_len
         stream.covered = max(stream.covered, stream.scheduled)
 
-    def _schedule(
-        self, stream: Stream, planned: Step, ends: dict[Node, StreamRow], is_calm: bool
-    ) -> None:
+    def _schedule(self, stream: Stream, planned: Step) -> None:
         """Adds the stream's next rows to the step, as far as budget and pages go."""
         plan = planned.plan
         if plan.budget_tokens <= 0 or stream.lease is None:  # retracted for one before it
             return
         if stream.target - stream.scheduled > 1:
             self._match_again(stream, plan.step)
-        due = num_due(stream, plan.step, self._limit)
+        due = num_due(stream, plan.step, self.limit_tokens)
         count = min(due, plan.budget_tokens)
         begin, end = stream.scheduled, stream.scheduled + count
-        if not self._extend(stream, end, planned, is_calm):
+        if not self._extend(stream, end, planned):
             return
         lease = stream.lease
         assert lease is not None
@@ -367,9 +357,9 @@ class Batcher:
         if end <= len(stream.tokens) and (count > 1 or not stream.is_decoding):
             self.cache.insert(lease, stream.tokens, end, plan.step)
             if completes and lease.inserted == end:
-                ends[lease.node] = row
+                planned.ends[lease.node] = row
         if completes and stream.choice is not None:
-            self._add_choices(row, planned, is_calm)
+            self._add_choices(row, planned)
         self._add_row(planned, row)
         if stream is self._sole and end == stream.target and not row.is_short:
             self._sole = None
@@ -393,7 +383,7 @@ class Batcher:
             self.cache.release(lease)
             self._hold(stream, self._open(stream, limit, step))
 
-    def _extend(self, stream: Stream, length: int, planned: Step, is_calm: bool) -> bool:
+    def _extend(self, stream: Stream, length: int, planned: Step) -> bool:
         """Pages for positions below `length`, retracting younger streams if need be; False if the
         stream cannot go on in this step (it may have been retracted itself)."""
         assert stream.lease is not None
@@ -402,7 +392,7 @@ class Batcher:
             if copies is not None:
                 planned.plan.add_copies(copies)
                 return True
-            if not is_calm:
+            if not planned.is_calm:
                 self._is_short = True
                 return False
             victim = self._victim(planned)
@@ -429,7 +419,7 @@ class Batcher:
 
     # Choices -------------------------------------------------------------------------------------
 
-    def _add_choices(self, row: StreamRow, planned: Step, is_calm: bool) -> None:
+    def _add_choices(self, row: StreamRow, planned: Step) -> None:
         """Rows for the choices' trie, in the same forward as the last tokens before it. Where pages
         are short the stream waits: the row goes ahead as a plain chunk, and is tried again."""
         stream = row.stream
@@ -442,7 +432,7 @@ class Batcher:
             row.branches.add_rows(plan, choose, row.logit)
             return
         row.is_short = True
-        self._is_short = not is_calm
+        self._is_short = not planned.is_calm
         row.is_hopeless = stream is self._sole
         if len(self.running) == 1:
             self._sole = stream

@@ -5,10 +5,7 @@ Applies the future peak to streams and leases. Does not know in which order stre
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
-
-from furcate.protocol.stream import Extend
 
 from .admission import Demand, FuturePeak
 from .leases import num_kept, num_shared, will_copy
@@ -128,8 +125,5 @@ class Forecast:
             count += self._output(stream, active) - active.index
         elif stream.choice is not None:
             count += max(map(len, stream.choice.choices))
-        for node in islice(stream.nodes, stream.cursor + 1, None):
-            if not isinstance(node, Extend):
-                break
-            count += len(node.ids)
+        count += sum(len(text.ids) for text in stream.texts_behind)
         return min(count, self._limit)

@@ -184,8 +184,8 @@ class Lifecycle:
         if not stream.tokens:
             self.end(stream, "usage", "there is no text before the generation to go on from")
             return
-        limit = min(self._max_context, self._batcher.capacity_tokens)
-        budget = min(node.sampling.max_tokens, limit - len(stream.tokens))
+        left = self._batcher.limit_tokens - len(stream.tokens)
+        budget = min(node.sampling.max_tokens, left)
         stream.generation = Generation(node, len(stream.tokens), budget, None)
         if (node.sampling.prompt_logprobs or 0) > stream.prompt_top:
             stream.prompt_top = node.sampling.prompt_logprobs or 0

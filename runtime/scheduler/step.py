@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from furcate.runtime.cache.node import Node
+
     from .branches import ChoiceBranches
     from .generation import Generation
     from .plan import StepPlan
@@ -54,10 +56,14 @@ class StreamRow:
 
 @dataclass(slots=True)
 class Step:
-    """`seq` is its forward's number with the executor, `num_draws` how many tokens that draws."""
+    """`is_calm`: it is planned with no forward in flight. `ends` are its rows that end where a node
+    of the tree does. `seq` is its forward's number with the executor, `num_draws` how many tokens
+    that draws."""
 
     plan: StepPlan
+    is_calm: bool
     rows: list[StreamRow] = field(default_factory=list)
+    ends: dict[Node, StreamRow] = field(default_factory=dict)
     seq: int = 0
     num_draws: int = 0
     is_complete: bool = False  # all draws have been asked for

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field, fields
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from furcate.protocol.message import Usage
@@ -99,10 +99,6 @@ class Stream:
         )
 
     @property
-    def order(self) -> tuple[int, int]:
-        return -self.priority, self.arrival
-
-    @property
     def path(self) -> int:
         """Generations to come after this one, on the longest chain that depends on it."""
         return self.hint.path
@@ -178,15 +174,24 @@ class Stream:
             self.scheduled = row.begin
 
     @property
-    def constants(self) -> array[int]:
-        """What the nodes right behind the active one append without a forward; without the last
-        token before a choice, which is computed together with the choices."""
-        ids: array[int] = array("i")
+    def texts_behind(self) -> list[Extend]:
+        """The nodes right behind the active one that need no forward to be known."""
+        texts: list[Extend] = []
         for node in islice(self.nodes, self.cursor + 1, None):
             if not isinstance(node, Extend):
-                return ids[:-1] if isinstance(node, Choose) else ids
-            ids.extend(node.ids)
-        return ids
+                break
+            texts.append(node)
+        return texts
+
+    @property
+    def constants(self) -> array[int]:
+        """The ids of these, without the last one before a choice, which is computed together with
+        the choices."""
+        texts = self.texts_behind
+        ids = array("i", chain.from_iterable(text.ids for text in texts))
+        end = self.cursor + 1 + len(texts)
+        is_choice = end < len(self.nodes) and isinstance(self.nodes[end], Choose)
+        return ids[:-1] if is_choice else ids
 
     @property
     def needs_prompt_logprobs(self) -> bool:
