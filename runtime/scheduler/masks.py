@@ -9,7 +9,6 @@ again when the mask is there. Knows matchers, not what they say.
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from furcate.runtime.clock import Clock
     from furcate.runtime.constrain.base import Matcher
 
 __all__ = ["InlineMasks", "MaskFiller", "MaskLanes", "MaskTicket"]
@@ -42,10 +42,10 @@ class MaskTicket:
     def was_slow(self) -> bool:
         return self.seconds > SLOW_S
 
-    def fill(self) -> None:
-        begin = time.perf_counter()
+    def fill(self, clock: Clock) -> None:
+        begin = clock.now()
         self.matcher.fill_mask(self.mask)
-        self.seconds = time.perf_counter() - begin
+        self.seconds = clock.now() - begin
         self.is_done = True
 
 
@@ -68,8 +68,9 @@ class MaskFiller(Protocol):
 class InlineMasks:
     """Fills in the caller's thread, so that every ticket is done."""
 
-    def __init__(self, vocab_size: int) -> None:
+    def __init__(self, vocab_size: int, clock: Clock) -> None:
         self.num_words = -(-vocab_size // 32)
+        self._clock = clock
 
     def fill(
         self, matchers: Sequence[tuple[Matcher, bool]], is_over: Callable[[], bool]
@@ -77,7 +78,7 @@ class InlineMasks:
         tickets = []
         for matcher, _ in matchers:
             ticket = MaskTicket(matcher, np.zeros(self.num_words, np.int32))
-            ticket.fill()
+            ticket.fill(self._clock)
             tickets.append(ticket)
         return tickets
 
@@ -88,9 +89,10 @@ class InlineMasks:
 class MaskLanes:
     """`wake` is called from another thread when a late mask is there."""
 
-    def __init__(self, vocab_size: int, wake: Callable[[], None]) -> None:
+    def __init__(self, vocab_size: int, wake: Callable[[], None], clock: Clock) -> None:
         self.num_words = -(-vocab_size // 32)
         self._wake = wake
+        self._clock = clock
         self._quick = ThreadPoolExecutor(1, "furcate-masks")
         self._slow = ThreadPoolExecutor(1, "furcate-slow-masks")
         for lane in (self._quick, self._slow):
@@ -103,7 +105,7 @@ class MaskLanes:
         tickets = [
             MaskTicket(matcher, mask) for (matcher, _), mask in zip(matchers, zeros, strict=True)
         ]
-        batch = _Batch()
+        batch = _Batch(self._clock)
         quick = []
         for ticket, (_, was_slow) in zip(tickets, matchers, strict=True):
             if was_slow:
@@ -122,19 +124,20 @@ class MaskLanes:
 
     def _fill_quick(self, tickets: Sequence[MaskTicket], batch: _Batch) -> None:
         for ticket in tickets:
-            ticket.fill()
+            ticket.fill(self._clock)
         if batch.finish():
             self._wake()
 
     def _fill_slow(self, ticket: MaskTicket) -> None:
-        ticket.fill()
+        ticket.fill(self._clock)
         self._wake()
 
 
 class _Batch:
     """The quick fills of one step, and whether the scheduler still waits for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._changed = threading.Condition()
         self._is_done = False
         self._is_left = False
@@ -150,7 +153,7 @@ class _Batch:
         with self._changed:
             end: float | None = None
             while not self._changed.wait_for(lambda: self._is_done, LOOK_S):
-                now = time.perf_counter()
+                now = self._clock.now()
                 if end is None and is_over():
                     end = now + GRACE_S
                 if end is not None and now >= end:

@@ -76,7 +76,7 @@ class Scheduler:
         )
         self._executor = executor
         self._constraints = constraints
-        self._masks = masks or InlineMasks(executor.vocab_size)
+        self._masks = masks or InlineMasks(executor.vocab_size, clock)
         self._launch_log = launch_log or NoLog()
         self._ready = ready
         self._checks = config.check_invariants

@@ -14,6 +14,7 @@ import torch
 from furcate.errors import CapacityError, UsageError
 from furcate.protocol.message import PROTOCOL_VERSION
 from furcate.protocol.stream import EngineReady
+from furcate.runtime.clock import MonotonicClock
 from furcate.runtime.constrain.service import CompileService
 from furcate.runtime.engine.executor import ModelExecutor
 from furcate.runtime.scheduler.masks import MaskLanes
@@ -66,7 +67,7 @@ def build_scheduler(
         ready=ready,
         config=config.schedule,
         eviction=config.cache.eviction,
-        masks=MaskLanes(executor.vocab_size, wake),
+        masks=MaskLanes(executor.vocab_size, wake, MonotonicClock()),
         launch_log=launch_log,
     )
 

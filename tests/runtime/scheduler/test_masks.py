@@ -10,7 +10,9 @@ from tests.fakes.streams import engine, generate, idle_pages, run, text
 
 from furcate.protocol.constraint import Constraint
 from furcate.protocol.stream import Append, CancelStream, DefineConstraint, End, OpenStream
+from furcate.runtime.clock import MonotonicClock
 from furcate.runtime.scheduler.masks import InlineMasks, MaskLanes, MaskTicket
+from furcate.runtime.testing import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +29,7 @@ class HeldMasks(InlineMasks):
     """Every `rhythm`th mask is late until it is told to be there."""
 
     def __init__(self, rhythm: int) -> None:
-        super().__init__(259)
+        super().__init__(259, ManualClock())
         self.held: list[MaskTicket] = []
         self._rhythm = rhythm
         self._count = 0
@@ -115,7 +117,7 @@ class SlowMatcher:
 
 def test_lanes_wait_for_a_quick_mask_while_its_forward_runs() -> None:
     may_fill = threading.Event()
-    lanes = MaskLanes(259, wake=lambda: None)
+    lanes = MaskLanes(259, lambda: None, MonotonicClock())
     looks = []
 
     def is_over() -> bool:
@@ -134,7 +136,7 @@ def test_lanes_wait_for_a_quick_mask_while_its_forward_runs() -> None:
 @pytest.mark.parametrize("was_slow", [False, True])
 def test_lanes_leave_a_mask_that_takes_longer_than_its_forward(was_slow: bool) -> None:
     may_fill, woken = threading.Event(), threading.Event()
-    lanes = MaskLanes(259, wake=woken.set)
+    lanes = MaskLanes(259, woken.set, MonotonicClock())
     (late,) = lanes.fill([(SlowMatcher(may_fill), was_slow)], lambda: True)  # type: ignore[list-item]
     assert not late.is_done
     at_once = threading.Event()
