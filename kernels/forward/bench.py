@@ -9,13 +9,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from furcate.kernels.bench import BenchCase
 from furcate.kernels.paged_attention.native import Shape
-from furcate.kernels.sample.native import SAMPLE_ROW
 
-from .example import Model, ModelShape, StepRows, build_model
+from .example import Model, ModelShape, StepRows, build_model, greedy
 
 if TYPE_CHECKING:
     from furcate.kernels.library import Library, Pool
@@ -53,17 +50,10 @@ def cases(library: Library, pool: Pool) -> list[BenchCase]:
 
 
 def _run(executor: ForwardExecutor, step: StepRows, num_draws: int, num_late: int) -> None:
-    seq = executor.submit(step, _greedy(num_draws))
+    seq = executor.submit(step, greedy(range(num_draws)))
     if num_late:
-        executor.draw(seq, _greedy(num_late))
+        executor.draw(seq, greedy(range(num_late)))
     executor.wait(seq)
-
-
-def _greedy(count: int) -> np.ndarray:
-    rows = np.zeros(count, SAMPLE_ROW)
-    rows["logit"] = np.arange(count)
-    rows["top_p"], rows["repetition_penalty"], rows["num_top"] = 1, 1, -1
-    return rows
 
 
 def _case(

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from furcate.kernels.paged_attention.native import Shape
-from furcate.kernels.sample.native import SAMPLE_ROW
 
-from .example import Model, ModelShape, StepRows, build_model
+from .example import Model, ModelShape, StepRows, build_model, greedy
 from .reference import forward_reference
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def check(library: Library, pool: Pool) -> list[str]:
     rng = np.random.default_rng(1)
     lines = [rng.integers(0, SHAPE.vocab_size, count).tolist() for count in (20, 3)]
     executor = build_model(pool, model)
-    early, late = _greedy(0), _greedy(1)
+    early, late = greedy([0]), greedy([1])
     steps, logits = [], []
     try:
         for number in range(NUM_STEPS):
@@ -50,13 +49,6 @@ def check(library: Library, pool: Pool) -> list[str]:
     finally:
         executor.close()
     return _mistakes(model, lines, np.stack(logits, 1))
-
-
-def _greedy(logit: int) -> np.ndarray:
-    rows = np.zeros(1, SAMPLE_ROW)
-    rows["logit"] = logit
-    rows["top_p"], rows["repetition_penalty"], rows["num_top"] = 1, 1, -1
-    return rows
 
 
 def _mistakes(model: Model, lines: list[list[int]], logits: np.ndarray) -> list[str]:

@@ -14,17 +14,29 @@ from furcate.kernels.elementwise.native import TABLE_TYPES, Table
 from furcate.kernels.linear.blocks import BLOCK_LAYOUTS
 from furcate.kernels.linear.weight import LinearWeight, StoredRows
 from furcate.kernels.paged_attention.native import PagedAttention, Shape
+from furcate.kernels.sample.native import SAMPLE_ROW
 from furcate.kernels.structures import KVPages
 
 from .native import ForwardBuilder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from furcate.kernels.library import Pool
     from furcate.kernels.structures import RowType
 
-    from .native import Buffer, ForwardExecutor
+    from .native import Buffer, ForwardExecutor, SlotCopy
 
-__all__ = ["EPS", "Layer", "Model", "ModelShape", "StepRows", "build_model", "frequencies"]
+__all__ = [
+    "EPS",
+    "Layer",
+    "Model",
+    "ModelShape",
+    "StepRows",
+    "build_model",
+    "frequencies",
+    "greedy",
+]
 
 EPS = 1e-5
 
@@ -79,8 +91,7 @@ class Model(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StepRows:
-    """A step of rows in order, with a logit for the last token of each. Row r has the pages from
-    r * pages_per_row on."""
+    """The arrays of a step, as StepBatch has them."""
 
     token_ids: np.ndarray
     positions: np.ndarray
@@ -88,11 +99,12 @@ class StepRows:
     kv_lens: np.ndarray
     page_table: np.ndarray
     logit_indices: np.ndarray
-    copies: tuple[()] = ()
+    copies: Sequence[SlotCopy] = ()
 
     @classmethod
     def of(cls, lines: list[list[int]], begins: list[int], pages_per_row: int) -> StepRows:
-        """Ids of each row, and the position of its first."""
+        """Rows in order, with a logit for the last token of each: their ids, and the position of
+        the first. Row r has the pages from r * pages_per_row on."""
         lengths = [len(line) for line in lines]
         starts = np.cumsum([0, *lengths], dtype=np.int32)
         spans = zip(begins, lengths, strict=True)
@@ -170,3 +182,11 @@ def _random_rows(kind: str, n: int, k: int, rng: np.random.Generator) -> StoredR
         halves = rng.uniform(-1e-2, 1e-2, (len(raw), 1)).astype("<f2")
         raw[:, at : at + 2] = halves.view(np.uint8)
     return StoredRows(kind, n, raw)
+
+
+def greedy(logits: Sequence[int]) -> np.ndarray:
+    """Records that draw the largest of each row of logits."""
+    rows = np.zeros(len(logits), SAMPLE_ROW)
+    rows["logit"] = logits
+    rows["top_p"], rows["repetition_penalty"], rows["num_top"] = 1, 1, -1
+    return rows

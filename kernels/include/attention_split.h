@@ -19,6 +19,10 @@ struct KeyRange {  // of keys within the split
   int32_t end_strip() const { return (end + STRIP - 1) / STRIP; }
 };
 
+constexpr int32_t LINE_BYTES = 64;
+
+inline void prefetch(const void* line) { __builtin_prefetch(line, 0, 3); }
+
 // Rows of the left operands are as far apart as a constant: their addresses need one register.
 constexpr int32_t PAIR_STRIDE = SPLIT / 2 + 16;  // in pairs; MAX_HEAD_DIM is no larger than SPLIT
 constexpr float SMALLEST_POWER = -125.0f;

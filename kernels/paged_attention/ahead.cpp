@@ -4,13 +4,6 @@
 #include "attention_split.h"
 
 namespace furcate {
-namespace {
-
-constexpr int32_t LINE_BYTES = 64;
-
-void prefetch(const void* memory) { __builtin_prefetch(memory, 0, 3); }
-
-}  // namespace
 
 void ReadAhead::start_half() {
   const bool is_int8 = shape_.type == KVType::int8;

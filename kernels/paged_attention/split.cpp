@@ -16,7 +16,6 @@ namespace {
 
 constexpr int32_t MAX_STRIPS = SPLIT / STRIP;
 constexpr int32_t QUERIES_AT_ONCE = 4;  // weighed
-constexpr int32_t LINE_BYTES = 64;
 constexpr int MAX_AHEAD = 6;  // queries: more of them are busy enough without looking ahead
 constexpr int32_t MAX_SEGMENTS = MAX_STRIPS + 2;
 
@@ -26,9 +25,8 @@ struct Segment {  // pairs of slots with their values one after the other
   const char* ahead;  // lines to fetch, one for each that is read; or null
 };
 
-// Memory answers while something is computed, but only a few dozen lines at once: so each line
-// that is read asks for one of those that come next, instead of many at a time.
-inline void fetch(const char* line) { __builtin_prefetch(line, 0, 3); }
+// Memory answers while something is computed, but only a few dozen lines at once: so, with AHEAD,
+// each line that is read asks for one of those that come next, instead of many at a time.
 
 // scores [R, strips]: sixteen keys to a register, the pairs of dimensions ascending.
 template <int R, int C, bool AHEAD>
@@ -40,7 +38,7 @@ void score_tile(const uint32_t* q, const uint32_t* const* strips, const char* co
   for (int32_t pair = 0; pair < num_pairs; pair++) {
     Bf16Pairs k[C];
     for (int c = 0; c < C; c++) k[c] = load_pairs(keys[c] + pair * STRIP);
-    for (int c = 0; AHEAD && c < C; c++) fetch(ahead[c] + pair * LINE_BYTES);
+    for (int c = 0; AHEAD && c < C; c++) prefetch(ahead[c] + pair * LINE_BYTES);
     for (int r = 0; r < R; r++) {
       const Bf16Pairs element = repeat_pair(q[r * PAIR_STRIDE + pair]);
       for (int c = 0; c < C; c++) sums[r][c] = add_products(sums[r][c], element, k[c]);
@@ -83,7 +81,7 @@ void value_tile(const uint32_t* weights, const Segment* segments, int32_t num_se
     for (int32_t left = segments[n].num_pairs; left > 0; left--, values += head_dim, pairs++) {
       Bf16Pairs v[C];
       for (int c = 0; c < C; c++) v[c] = load_pairs(values + c * LANES);
-      for (int c = 0; AHEAD && c < C; c++) fetch(ahead + c * LINE_BYTES);
+      for (int c = 0; AHEAD && c < C; c++) prefetch(ahead + c * LINE_BYTES);
       ahead += AHEAD ? head_dim * sizeof(uint32_t) : 0;
       for (int r = 0; r < R; r++) {
         const Bf16Pairs weight = repeat_pair(pairs[r * PAIR_STRIDE]);
