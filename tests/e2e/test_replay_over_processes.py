@@ -16,7 +16,7 @@ import furcate as fc
 from furcate.errors import CrashSuspect, EngineLost, ProgramError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -104,25 +104,28 @@ def run_all(backend: object, count: int) -> list[list[object]]:
         return list(pool.map(lambda index: run_one(backend, index), range(count)))
 
 
-def test_fifty_programs_say_the_same_while_the_engine_is_killed_twenty_times(tmp_path) -> None:
-    with fc.Engine("test:context", kv_bytes="4MiB", threads=1) as engine:
-        expected = run_all(engine, 50)
-    with serving(tmp_path / "sockets", 20, EVERY, "test:context") as (address, last):
+def say_the_same(
+    tmp_path: Path, model: str, kv_bytes: str, num_programs: int, num_kills: int
+) -> Sequence[str]:
+    """Undisturbed in this process, and on a server whose engine is killed; what that said last."""
+    with fc.Engine(model, kv_bytes=kv_bytes, threads=1) as engine:
+        expected = run_all(engine, num_programs)
+    with serving(tmp_path / "sockets", num_kills, EVERY, model) as (address, last):
         with fc.connect(address) as wire:
-            said = run_all(wire, 50)
+            said = run_all(wire, num_programs)
     assert said == expected
+    return last
+
+
+def test_fifty_programs_say_the_same_while_the_engine_is_killed_twenty_times(tmp_path) -> None:
+    last = say_the_same(tmp_path, "test:context", "4MiB", num_programs=50, num_kills=20)
     assert "killed 20" in last
 
 
 @pytest.mark.exhaustive
 @pytest.mark.smollm2
 def test_programs_on_smollm2_say_the_same_while_the_engine_is_killed(tmp_path) -> None:
-    with fc.Engine("smollm2", kv_bytes="256MiB", threads=1) as engine:
-        expected = run_all(engine, 8)
-    with serving(tmp_path / "sockets", 3, EVERY, "smollm2") as (address, last):
-        with fc.connect(address) as wire:
-            said = run_all(wire, 8)
-    assert said == expected
+    last = say_the_same(tmp_path, "smollm2", "256MiB", num_programs=8, num_kills=3)
     assert "killed 3" in last
 
 
