@@ -26,13 +26,14 @@ if __name__ == "__main__":  # as a script: the checkout's packages come first
 
 import typer
 from tests.bench.engines import TokenEngine, cool
+from tests.bench.passing import PassingExecutor
 from tests.bench.workloads import TokenRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from furcate.runtime.engine.batch import ForwardBatch
-    from furcate.runtime.engine.executor import Draw, Executor, Score, StepResult
+    from furcate.runtime.engine.executor import Draw, Executor, Score
 
 __all__ = ["Recorder", "measure", "replay"]
 
@@ -49,54 +50,22 @@ class Recorded:
     late: list[Draw] = field(default_factory=list)
 
 
-class Recorder:
-    """An executor that keeps what it is asked for and passes it on."""
+class Recorder(PassingExecutor):
+    """Keeps what it is asked for."""
 
     def __init__(self, inner: Executor) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.steps: list[Recorded] = []
-
-    @property
-    def vocab_size(self) -> int:
-        return self.inner.vocab_size
-
-    @property
-    def max_context(self) -> int:
-        return self.inner.max_context
-
-    @property
-    def is_asynchronous(self) -> bool:
-        return self.inner.is_asynchronous
-
-    @property
-    def num_pages(self) -> int:
-        return self.inner.num_pages
-
-    @property
-    def page_size(self) -> int:
-        return self.inner.page_size
 
     def submit(
         self, batch: ForwardBatch, draws: Sequence[Draw] = (), scores: Sequence[Score] = ()
     ) -> int:
         self.steps.append(Recorded(batch, [*draws], scores))
-        return self.inner.submit(batch, draws, scores)
+        return super().submit(batch, draws, scores)
 
     def draw(self, seq: int, draws: Sequence[Draw]) -> None:
         self.steps[-1].late.extend(draws)
-        self.inner.draw(seq, draws)
-
-    def is_done(self, seq: int) -> bool:
-        return self.inner.is_done(seq)
-
-    def collect(self, seq: int) -> StepResult:
-        return self.inner.collect(seq)
-
-    def read_page(self, page: int) -> bytes:
-        return self.inner.read_page(page)
-
-    def close(self) -> None:
-        self.inner.close()
+        super().draw(seq, draws)
 
 
 def replay(executor: Executor, steps: Sequence[Recorded]) -> float:

@@ -24,6 +24,7 @@ if __name__ == "__main__":  # as a script: the checkout's packages come first
     sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 import typer
+from tests.bench.passing import PassingExecutor
 
 from furcate.protocol.sampling import Sampling
 from furcate.protocol.stream import Append, End, Extend, Generate, OpenStream, StreamEnded
@@ -49,40 +50,31 @@ STEPS = 200  # of a round
 WARM_UP = 100
 
 
-class TimedExecutor:
-    """Passes everything on and adds up the time that this takes."""
+class TimedExecutor(PassingExecutor):
+    """Adds up the time that the one inside takes."""
 
     def __init__(self, inner: Executor) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.seconds = 0.0
-        self.vocab_size, self.max_context = inner.vocab_size, inner.max_context
-        self.num_pages, self.page_size = inner.num_pages, inner.page_size
-        self.is_asynchronous = inner.is_asynchronous
 
     def submit(
         self, batch: ForwardBatch, draws: Sequence[Draw] = (), scores: Sequence[Score] = ()
     ) -> int:
         begin = time.perf_counter()
-        seq = self.inner.submit(batch, draws, scores)
+        seq = super().submit(batch, draws, scores)
         self.seconds += time.perf_counter() - begin
         return seq
 
     def draw(self, seq: int, draws: Sequence[Draw]) -> None:
         begin = time.perf_counter()
-        self.inner.draw(seq, draws)
+        super().draw(seq, draws)
         self.seconds += time.perf_counter() - begin
-
-    def is_done(self, seq: int) -> bool:
-        return self.inner.is_done(seq)
 
     def collect(self, seq: int) -> StepResult:
         begin = time.perf_counter()
-        result = self.inner.collect(seq)
+        result = super().collect(seq)
         self.seconds += time.perf_counter() - begin
         return result
-
-    def close(self) -> None:
-        self.inner.close()
 
 
 class Crowd:
