@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from furcate.protocol.constraint import Constraint
+    from furcate.protocol.message import Data
 
     from ._recording import Recorded
     from ._sampling import Keywords
@@ -162,7 +163,7 @@ def _shape(constraint: Constraint | None) -> str:
     return f" {constraint.kind}={body if len(body) <= _TEXT_CHARS else body[:_TEXT_CHARS] + '...'}"
 
 
-def _placeholder(slot: Slot) -> str | int | list[str]:
+def _placeholder(slot: Slot) -> Data:
     if slot.choices is not None:
         return 0
     text = _placeholder_text(slot)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from furcate.errors import FurcateError, Truncated, WireError
-from furcate.protocol.message import ValueMeta
+from furcate.protocol.message import Data, ValueMeta
 
 from ._output import TEXT, Output
 from ._sampling import Report
 
 __all__ = ["Failure", "Slot"]
-
-Data = str | int | float | bool | list[str] | None
 
 
 @dataclass(eq=False, slots=True)
@@ -55,7 +53,7 @@ class Slot:
         if self.choices is not None:
             return [self.choices[self._choice()]]
         if isinstance(self.data, list):
-            return self.data
+            return [str(text) for text in self.data]
         return [str(self.data)]
 
     def value(self) -> object:

@@ -29,6 +29,7 @@ from furcate.protocol.graph import (
 from furcate.protocol.message import (
     Alternative,
     ChoiceScores,
+    Data,
     Delta,
     Event,
     Failed,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MockCall", "MockProgram", "Reply"]
 
-Data = str | int | float | bool | list[str] | None
 _TOKEN = re.compile(r"\s*\S+|\s+")
 
 
@@ -215,7 +215,7 @@ class MockProgram:
             finishes=tuple(finishes) if len(finishes) > 1 else (),
         )
         branch.text += texts[0]
-        self._store(node.value, texts if node.sampling.n > 1 else texts[0], texts[0], meta)
+        self._store(node.value, [*texts] if node.sampling.n > 1 else texts[0], texts[0], meta)
 
     def _report(self, node: Gen, sample: int, text: str) -> None:
         options = self.first.options
@@ -300,7 +300,7 @@ def _scores(choices: Sequence[str], chosen: int) -> ChoiceScores:
 def _item(value: Data, key: Data) -> Data:
     try:
         if isinstance(value, list):
-            return value[key]  # type: ignore[index]
+            return value[key]  # type: ignore[index, return-value]
         found = json.loads(str(value))[key]
     except (LookupError, TypeError, ValueError) as error:
         raise _NodeFailed(UsageError.code, f"{value!r} has no item {key!r}: {error}") from error

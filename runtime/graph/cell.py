@@ -12,10 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from furcate.errors import FurcateError
+    from furcate.protocol.message import Data
 
 __all__ = ["Cell", "Failure", "Outcome", "Ready", "Waiter"]
-
-Data = str | int | float | bool | list[str] | None
 
 
 class Waiter(Protocol):

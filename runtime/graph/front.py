@@ -11,11 +11,12 @@ requests, then the new engine gets what is open, with known results in place of 
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from furcate.errors import ConnectionFailed, CrashSuspect
 from furcate.protocol.message import PROTOCOL_VERSION
-from furcate.protocol.stream import EngineReady
+from furcate.protocol.stream import EngineFacts, EngineReady
 
 from .connection import Connection
 from .desk import Desk
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from .program import Program
 
 __all__ = ["Front"]
+
+log = logging.getLogger(__name__)
 
 
 class Front:
@@ -71,6 +74,8 @@ class Front:
         for event in events:
             if isinstance(event, EngineReady):
                 self._engine_is_ready(event)
+            elif isinstance(event, EngineFacts):
+                log.warning("the engine has told facts that nobody asked for: %r", event.number)
             elif (program := self._desk.streams.program_of(event)) is not None:
                 touched[program] = None
                 self._receive(program, event)

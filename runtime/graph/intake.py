@@ -90,8 +90,10 @@ class _Intake:
                 self._take_fork(node)
             case Join():
                 self._take_join(node)
-            case _:
+            case Text() | Ids() | Special() | Role() | Fill() | Gen() | Select():
                 self._take_content(node)
+            case _:
+                self._refuse(f"a {type(node).__name__} is not known to this runtime")
 
     def _take_content(self, node: Text | Ids | Special | Role | Fill | Gen | Select) -> None:
         branch = self._growing(node.branch)

@@ -3,6 +3,7 @@
     FurcateError
     ├── UsageError                an argument or a program is wrong; also a ValueError
     │   ├── TemplateError         the model's chat template cannot express the roles
+    │   ├── ForcedInRegion        a value is read where it cannot be there: in the body of a loop
     │   ├── ConstraintError       a regex, schema or grammar is invalid or cannot be enforced
     │   └── CapacityError         a prompt, output or program is larger than can ever fit
     ├── ModelError                a model is unknown or cannot be obtained
@@ -40,6 +41,7 @@ __all__ = [
     "DeadEnd",
     "DeadlineExceeded",
     "EngineLost",
+    "ForcedInRegion",
     "FurcateError",
     "GenerationError",
     "ModelError",
@@ -69,6 +71,14 @@ class UsageError(FurcateError, ValueError):
 
 class TemplateError(UsageError):
     code = "template"
+
+
+class ForcedInRegion(UsageError):
+    """Bodies of in-graph control flow are recorded before they run, and a program with
+    `graph="require"` may not wait at all: there a value stands for what will be, and nothing can be
+    read from it."""
+
+    code = "forced_in_region"
 
 
 class ConstraintError(UsageError):

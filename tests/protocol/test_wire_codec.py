@@ -57,6 +57,41 @@ NODES: tuple[graph.Node, ...] = (
     graph.Fork(0, (1, 2)),
     graph.Join(0, (1, 2)),
     graph.Let(5, "concat", ("-", graph.ValueRef(1), 3, 0.5, True, None)),
+    graph.Let(7, "pick", (graph.ValueRef(1), 0, graph.ValueRef(2))),
+    graph.Root(4, session="chat"),
+    graph.Gen(
+        0, 1, 5, Sampling(), None, 3, 2, graph.Reasoning(9, "<t>", "</t>", 64, True), stopped_by=10
+    ),
+    graph.Score(0, 11, "yes"),
+    graph.Score(0, 11, graph.ValueRef(1)),
+    graph.Mark(0, 12, "begin"),
+    graph.Call(0, 13, 2, (graph.ValueRef(1), "x", 3), 0.5),
+    graph.Elect((1, 2), (5, 6), (7,), 14, "first"),
+    graph.Loop(
+        0,
+        (
+            graph.Text(0, "x"),
+            graph.Switch(
+                0,
+                3,
+                (graph.Case("a", (graph.Fill(0, 3),)), graph.Case(None, (graph.Stop(0),))),
+                (graph.Out(15, (3, None)),),
+            ),
+        ),
+        5,
+        (graph.Carry(16, None, 17),),
+        until=18,
+        over=19,
+        item=20,
+        index=21,
+        outs=(graph.Out(22, (17,)),),
+    ),
+    graph.Stop(0),
+    graph.Switch(0, 3, (graph.Case(True),)),
+    graph.ForkOver(0, 19, 8, (graph.Text(8, "y"),), 23, 24, (graph.Out(25, (26,)),)),
+    graph.Save(0, "chat", (("answer", 1),), 60.0),
+    graph.Recall(0, 27, "answer"),
+    graph.Pin(0, 28, "rules", 60.0),
     graph.TextOf(0, 6),
     graph.Drop(2),
 )
@@ -67,6 +102,10 @@ REQUESTS: tuple[message.Request, ...] = (
     message.Constraints(0, (Constraint(kind="regex", body="a+", engine="llguidance"),)),
     message.Graph(2**63, 0, NODES, True, message.Options(seed=2**64 - 1, stream=True, priority=-3)),
     message.Graph(0, 2, (), False),
+    message.Answer(1, 2, ["a", 3, [True, None]]),
+    message.Answer(1, 2, code="usage", message="no"),
+    message.Unpin("rules"),
+    message.Ask(3, "flush_cache"),
     message.Cancel(1),
     message.Cancel(1, 2),
     message.Release((1, 2)),
@@ -96,6 +135,9 @@ EVENTS: tuple[message.Event, ...] = (
             ),
         ),
     ),
+    message.Value(1, 2, ["a"], source=7),
+    message.Invoke(1, 2, 3, ("a", 4, ["b"])),
+    message.Info(3, {"model": "smollm2", "num_streams": 2}),
     message.Failed(1, 3, 0, None, "upstream", "why", "/properties"),
     message.Failed(1, 3, None, 2, "usage", "why"),
     message.Finished(1, Usage()),
@@ -121,6 +163,7 @@ ENGINE_REQUESTS: tuple[stream.EngineRequest, ...] = (
     stream.CancelStream(3),
     stream.DefineConstraint(0, Constraint(kind="json_schema", body="{}", whitespace="compact")),
     stream.DropConstraint(0),
+    stream.AskEngine(4, True),
 )
 
 RESULT = ChoiceResult(1, ((-0.5,), (-1.0,)), (-0.5, -1.0), (0.6, 0.4), 0.9, ((0.0,),), ((0.0,),))
@@ -132,6 +175,7 @@ ENGINE_EVENTS: tuple[stream.EngineEvent, ...] = (
     stream.NodeDone(1, 2, (3,), "choice", Usage(), choice=RESULT),
     stream.StreamEnded(1, Usage(computed=5)),
     stream.StreamEnded(1, Usage(), "constraint", 2, "why", "/a"),
+    stream.EngineFacts(4, {"cached_tokens": 7}),
 )
 
 DIRECTIONS: dict[str, tuple[tuple[Any, ...], Callable[[bytes], list[Any]], Any]] = {

@@ -7,7 +7,7 @@ programs share travels once. Program ids are chosen by the client, unique in its
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -18,31 +18,40 @@ from .graph import Node
 __all__ = [
     "PROTOCOL_VERSION",
     "Alternative",
+    "Answer",
+    "Ask",
     "Bye",
     "Cancel",
     "ChoiceScores",
     "Constraints",
+    "Data",
     "Delta",
+    "Element",
     "Event",
     "Failed",
     "Finished",
     "Graph",
     "Hello",
+    "Info",
+    "Invoke",
     "Options",
     "Refused",
     "Release",
     "Request",
     "Segments",
     "TokenLogprob",
+    "Unpin",
     "Usage",
     "Value",
     "ValueMeta",
     "Welcome",
 ]
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 ProgramId = Annotated[int, Meta(ge=0)]
+Element = str | int | float | bool | None
+Data = str | int | float | bool | list[Element | list[Element]] | None
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -100,6 +109,17 @@ class Graph(_Message, frozen=True, tag="graph"):
     options: Options | None = None
 
 
+class Answer(_Message, frozen=True, tag="answer"):
+    """What an Invoke has come to: `data`, or an error. A call is answered once; an answer to one
+    that nobody waits for any more changes nothing."""
+
+    program: ProgramId
+    call: Annotated[int, Meta(ge=0)]
+    data: Data = None
+    code: str | None = None
+    message: str | None = None
+
+
 class Cancel(_Message, frozen=True, tag="cancel"):
     """Ends a program, or one branch of it with its children; idempotent."""
 
@@ -113,11 +133,26 @@ class Release(_Message, frozen=True, tag="release"):
     programs: tuple[ProgramId, ...]
 
 
+class Unpin(_Message, frozen=True, tag="unpin"):
+    """Ends the graph's Pin of that name; idempotent."""
+
+    name: str
+    tenant: Annotated[str, Meta(max_length=256)] = ""
+
+
+class Ask(_Message, frozen=True, tag="ask"):
+    """A question that is no program's. "info": see Info. "flush_cache": drops all cached KV that
+    nothing running holds, pins included; then as "info"."""
+
+    number: Annotated[int, Meta(ge=0)]
+    what: Literal["info", "flush_cache"]
+
+
 class Bye(_Message, frozen=True, tag="bye"):
     """The client leaves; all its programs are cancelled."""
 
 
-Request = Hello | Segments | Constraints | Graph | Cancel | Release | Bye
+Request = Hello | Segments | Constraints | Graph | Answer | Cancel | Release | Unpin | Ask | Bye
 
 # Front to client ---------------------------------------------------------------------------------
 
@@ -217,12 +252,34 @@ class Delta(_Message, frozen=True, tag="delta"):
 
 
 class Value(_Message, frozen=True, tag="value"):
-    """A value is there. `data`: text, list of texts, index of a choice, or a Let's result."""
+    """A value is there. `data`: text, list of texts, index of a choice, or a Let's result. `source`
+    is the value that it was copied from, where it comes out of a region or of an Elect: its data
+    means what that one's would. A value inside a region is only told to a client that streams, once
+    for each run."""
 
     program: ProgramId
     value: int
-    data: str | int | float | bool | list[str] | None
+    data: Data
     meta: ValueMeta | None = None
+    source: int | None = None
+
+
+class Invoke(_Message, frozen=True, tag="invoke"):
+    """Asks the client to call its callable number `function`; an Answer with the same `call` is to
+    follow. Of a Gen's check `args` is the text of the output and why it ended, and the answer's
+    data is None where it will do, else what is wrong with it."""
+
+    program: ProgramId
+    call: int
+    function: int
+    args: tuple[Data, ...]
+
+
+class Info(_Message, frozen=True, tag="info"):
+    """Answers Ask. `facts`: plain data about the server, its model, cache and queues."""
+
+    number: int
+    facts: dict[str, Data]
 
 
 class Failed(_Message, frozen=True, tag="failed"):
@@ -250,4 +307,4 @@ class Finished(_Message, frozen=True, tag="finished"):
     message: str | None = None
 
 
-Event = Welcome | Refused | Delta | Value | Failed | Finished
+Event = Welcome | Refused | Delta | Value | Invoke | Info | Failed | Finished

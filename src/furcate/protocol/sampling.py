@@ -20,6 +20,8 @@ MAX_SAMPLES = 16
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
 MAX_LOGPROBS = 20
+MAX_STOP_PATTERNS = 32
+MAX_STOP_PATTERN_CHARS = 256
 MAX_BIASED_IDS = 1024
 MAX_BIAS = 100.0
 
@@ -49,6 +51,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     logit_bias: dict[TokenId, float] = {}
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[TokenId, ...] = ()
+    stop_regex: tuple[str, ...] = ()
     ignore_eos: bool = False
     seed: int | None = None
     logprobs: int | None = None

@@ -14,11 +14,12 @@ from msgspec import Meta
 
 from .constraint import Constraint
 from .graph import ChoicesMethod, Site, TokenId
-from .message import Usage
+from .message import Data, Usage
 from .sampling import Sampling
 
 __all__ = [
     "Append",
+    "AskEngine",
     "CancelStream",
     "ChoiceResult",
     "Choose",
@@ -26,6 +27,7 @@ __all__ = [
     "DropConstraint",
     "End",
     "EngineEvent",
+    "EngineFacts",
     "EngineHello",
     "EngineReady",
     "EngineRequest",
@@ -181,6 +183,13 @@ class DropConstraint(_Message, frozen=True, tag="uncons"):
     id: int
 
 
+class AskEngine(_Message, frozen=True, tag="ask"):
+    """Asks for EngineFacts; `flush_cache` drops the KV that no stream holds before that."""
+
+    number: int
+    flush_cache: bool = False
+
+
 EngineRequest = (
     EngineHello
     | OpenStream
@@ -190,6 +199,7 @@ EngineRequest = (
     | CancelStream
     | DefineConstraint
     | DropConstraint
+    | AskEngine
 )
 
 # Engine to front ---------------------------------------------------------------------------------
@@ -263,4 +273,11 @@ class StreamEnded(_Message, frozen=True, tag="end"):
     pointer: str | None = None
 
 
-EngineEvent = EngineReady | Tokens | NodeDone | StreamEnded
+class EngineFacts(_Message, frozen=True, tag="facts"):
+    """Plain facts about cache, queues and steps, each under a name of its own."""
+
+    number: int
+    facts: dict[str, Data]
+
+
+EngineEvent = EngineReady | Tokens | NodeDone | StreamEnded | EngineFacts
