@@ -55,7 +55,7 @@ def _apply(branch: Branch, entry: Entry) -> None:
         case Ids(ids=ids):
             _add_ids(branch, ids)
         case Special(name=name):
-            _add_written(branch, Exact((branch.program.setting.codec.control(name),), name))
+            _add_exactly(branch, Exact((branch.program.setting.codec.control(name),), name))
         case Role():
             _change_role(branch, entry.node)
         case Gen():
@@ -79,20 +79,38 @@ def _apply(branch: Branch, entry: Entry) -> None:
 
 
 def _add_text(branch: Branch, text: str) -> None:
+    branch.roles, opening, said = branch.roles.say(text)
+    _add_markup(branch, opening)
+    _add_plain(branch, said)
+
+
+def _add_plain(branch: Branch, text: str) -> None:
     branch.pieces.append(text)
     branch.outlet.add_text(text)
 
 
-def _add_written(branch: Branch, piece: str | Exact) -> None:
-    branch.pieces.append(piece)
-    branch.outlet.add_written(piece)
+def _add_exactly(branch: Branch, piece: Exact) -> None:
+    _open_turn(branch)
+    _add_markup(branch, (piece,))
+
+
+def _open_turn(branch: Branch, *, is_generated: bool = False) -> None:
+    """What the chat template puts before something that is not the program's text."""
+    branch.roles, opening = branch.roles.say_exactly(is_generated=is_generated)
+    _add_markup(branch, opening)
+
+
+def _add_markup(branch: Branch, pieces: Iterable[str | Exact]) -> None:
+    for piece in pieces:
+        branch.pieces.append(piece)
+        branch.outlet.add_written(piece)
 
 
 def _add_ids(branch: Branch, ids: tuple[int, ...]) -> None:
     setting = branch.program.setting
     _check_ids(ids, setting)
     if ids:
-        _add_written(branch, Exact(ids, spell_all(setting.codec, ids)))
+        _add_exactly(branch, Exact(ids, spell_all(setting.codec, ids)))
 
 
 def _check_ids(ids: Iterable[int], setting: Setting, what: str = "") -> None:
@@ -109,8 +127,7 @@ def _change_role(branch: Branch, node: Role) -> None:
         branch.roles, pieces = branch.roles.begin(node.role, branch.program.setting.template)
     else:
         branch.roles, pieces = branch.roles.end(node.role)
-    for piece in pieces:
-        _add_written(branch, piece)
+    _add_markup(branch, pieces)
 
 
 # Generation --------------------------------------------------------------------------------------
@@ -122,6 +139,7 @@ def _generate(branch: Branch, entry: Entry, node: Gen) -> None:
     program, sampling = branch.program, node.sampling
     _check_ids(sampling.stop_token_ids, program.setting, "stop_token_ids: ")
     _check_ids(sampling.logit_bias, program.setting, "logit_bias: ")
+    _open_turn(branch, is_generated=True)
     stream = branch.outlet.settle(entry.ordinal)
     continuation = entry.cell if sampling.n == 1 else Cell(entry.ordinal, branch.id)
     check = None if entry.constraint is None else entry.constraint.check
@@ -171,6 +189,7 @@ def _select(branch: Branch, entry: Entry, node: Select) -> None:
     assert entry.cell is not None
     program, codec = branch.program, branch.program.setting.codec
     _check_select(node, program)
+    _open_turn(branch)
     rewound = rewind(codec.encode_batch, branch.outlet.open_run, node.choices)
     branch.outlet.close_run(rewound.prompt)
     stream = branch.outlet.settle(entry.ordinal)
@@ -233,7 +252,7 @@ def _join(branch: Branch, share: Share) -> None:
     assert share.roles is not None
     for piece in share.pieces:
         if isinstance(piece, Exact):
-            _add_written(branch, piece)
+            _add_markup(branch, (piece,))
         else:
-            _add_text(branch, text_of(piece))
+            _add_plain(branch, text_of(piece))
     branch.roles = branch.roles.joined(share.start, share.roles)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from furcate.errors import TemplateError, UsageError
+from furcate.runtime.tokenize.turns import Turn
 
 from .content import Exact
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from furcate.runtime.tokenize.template import ChatTemplate
-    from furcate.runtime.tokenize.template import Piece as TemplatePiece
+    from furcate.runtime.tokenize.turns import Edge
+    from furcate.runtime.tokenize.turns import Piece as TemplatePiece
 
 __all__ = ["RolePieces", "Roles"]
 
@@ -24,17 +26,30 @@ RolePieces = tuple[str | Exact, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Roles:
-    """`past` are all roles so far, an open one included. `suffix` ends the open one, which is the
-    last of `past`; None: no role is open."""
+class _Open:
+    """The turn that is open. What it begins with is written with the first thing it says, where
+    that depends on whether the model or the program says it. `held` is white space at its end that
+    the template would strip if nothing followed."""
 
-    past: tuple[str, ...] = ()
-    suffix: RolePieces | None = None
+    role: str
+    edge: Edge
+    is_begun: bool = False  # its opening is written
+    is_blank: bool = True  # it has said nothing that counts
+    is_generated: bool = False
+    held: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """`past` are all turns so far but for the one that is open."""
+
+    past: tuple[Turn, ...] = ()
+    turn: _Open | None = None
     rewrites: bool = False  # the program allows a template that rewrites history
 
     @property
     def open_role(self) -> str | None:
-        return None if self.suffix is None else self.past[-1]
+        return None if self.turn is None else self.turn.role
 
     def begin(self, role: str, template: ChatTemplate | None) -> tuple[Roles, RolePieces]:
         if template is None:
@@ -42,24 +57,62 @@ class Roles:
                 f"the model has no chat template, so role {role!r} cannot be written; write the "
                 "prompt as text without roles, or use a model that was trained for chat"
             )
-        if self.suffix is not None:
+        if self.turn is not None:
             raise UsageError(
                 f"role {role!r} begins inside role {self.open_role!r}; end that one first"
             )
-        past = (*self.past, role)
-        edge = template.edges(past, "append" if self.rewrites else "strict")
-        return replace(self, past=past, suffix=_exact(edge.suffix)), _exact(edge.prefix)
+        edge = template.edges(self.past, role, "append" if self.rewrites else "strict")
+        roles = replace(self, turn=_Open(role, edge))
+        return roles._begun(edge.given) if edge.given == edge.prompted else (roles, ())
+
+    def say(self, text: str) -> tuple[Roles, RolePieces, str]:
+        """The text as the turn has it, and what comes before it."""
+        turn = self.turn
+        if turn is None or not text:
+            return self, (), text
+        if turn.is_blank:
+            text = text.lstrip(turn.edge.trims.left)
+        if not text:
+            return self, (), ""
+        roles, opening = self._begun(turn.edge.given)
+        text = turn.held + text
+        kept = text.rstrip(turn.edge.trims.right)
+        return roles._changed(is_blank=False, held=text[len(kept) :]), opening, kept
+
+    def say_exactly(self, *, is_generated: bool = False) -> tuple[Roles, RolePieces]:
+        """What comes before something that is not the program's text."""
+        turn = self.turn
+        if turn is None:
+            return self, ()
+        roles, opening = self._begun(turn.edge.prompted if is_generated else turn.edge.given)
+        held: RolePieces = (turn.held,) if turn.held else ()
+        is_generated = turn.is_generated or (is_generated and turn.is_blank)
+        changed = roles._changed(is_blank=False, held="", is_generated=is_generated)
+        return changed, opening + held
 
     def end(self, role: str) -> tuple[Roles, RolePieces]:
-        if self.suffix is None or self.open_role != role:
+        turn = self.turn
+        if turn is None or turn.role != role:
             raise UsageError(f"role {role!r} ends, but the open role is {self.open_role!r}")
-        return replace(self, suffix=None), self.suffix
+        _, opening = self._begun(turn.edge.given)
+        past = (*self.past, Turn(role, turn.is_generated))
+        return replace(self, past=past, turn=None), opening + _exact(turn.edge.suffix)
 
     def joined(self, start: Roles, child: Roles) -> Roles:
         """After what a child, which began with `start`, has said up to `child` is appended."""
-        if child.past == start.past and child.suffix == start.suffix:
+        if child.past == start.past and child.turn == start.turn:
             return self
-        return replace(self, past=self.past + child.past[len(start.past) :], suffix=child.suffix)
+        return replace(self, past=self.past + child.past[len(start.past) :], turn=child.turn)
+
+    def _begun(self, opening: Iterable[TemplatePiece]) -> tuple[Roles, RolePieces]:
+        assert self.turn is not None
+        if self.turn.is_begun:
+            return self, ()
+        return self._changed(is_begun=True), _exact(opening)
+
+    def _changed(self, **fields: bool | str) -> Roles:
+        assert self.turn is not None
+        return replace(self, turn=replace(self.turn, **fields))  # type: ignore[arg-type]
 
 
 def _exact(pieces: Iterable[TemplatePiece]) -> RolePieces:

@@ -4,62 +4,39 @@ The model's own chat template is rendered over stand-ins for the turns' contents
 sees never depends on data, and what it writes around a turn is known before the turn's content is.
 The template's own text may spell control tokens; a content cannot.
 
-A template that edits a content (trims it, say) cannot be seen doing so: a content stands as it is.
-This module does not know programs, requests, or which turn is generated.
+Of what a template does to a content only trimming can be seen, by stand-ins with white space around
+them; what depends on the content's own words cannot. A turn may begin in two ways: the model is
+prompted for it, or its text is given. This module does not know programs or requests.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, NamedTuple
 
 from furcate.errors import TemplateError
 
 from .sandbox import TemplateProgram
+from .turns import Control, Edge, Trims, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from .base import TextCodec
+    from .turns import Message, Mode, Piece
 
-__all__ = ["ChatTemplate", "Control", "Edge", "Message", "Mode", "Piece", "encode_pieces"]
+__all__ = ["ChatTemplate", "encode_pieces"]
 
-ASSISTANT = "assistant"
+ASSISTANT, USER = "assistant", "user"
+PADS = ("\n", " ")  # white space that templates are known to strip, alone or with all other
 CACHED_EDGES = 1_024
 CACHED_RENDERINGS = 32
 SHOWN_CHARACTERS = 400
 
 # A role is printed by the template next to control tokens, so it may spell nothing else.
 ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
-
-Mode = Literal["strict", "append"]
-
-
-class Message(TypedDict):
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """A control token that the template wrote."""
-
-    name: str
-    id: int
-
-
-Piece = str | Control
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """What stands before and after a turn's content."""
-
-    prefix: tuple[Piece, ...]
-    suffix: tuple[Piece, ...]
 
 
 def encode_pieces(codec: TextCodec, pieces: Iterable[Piece]) -> list[int]:
@@ -74,6 +51,13 @@ def encode_pieces(codec: TextCodec, pieces: Iterable[Piece]) -> list[int]:
         ids.append(piece.id)
         run.clear()
     return ids + codec.encode("".join(run))
+
+
+class _View(NamedTuple):
+    """A rendering before and after the stand-in of its last turn."""
+
+    head: str
+    suffix: str
 
 
 class ChatTemplate:
@@ -96,24 +80,22 @@ class ChatTemplate:
         names = sorted(codec.control_names, key=len, reverse=True)
         self._controls = re.compile("|".join(map(re.escape, names))) if names else None
         self._edges = lru_cache(CACHED_EDGES)(self._compute_edge)
+        self._written = lru_cache(CACHED_EDGES)(self._compute_written)
         self._rendered = lru_cache(CACHED_RENDERINGS)(self._render_stand_ins)
 
-    def edges(self, roles: tuple[str, ...], mode: Mode = "strict") -> Edge:
-        """What stands around the content of the last role, after the roles before it.
+    def edges(self, past: tuple[Turn, ...], role: str, mode: Mode = "strict") -> Edge:
+        """What stands around the content of a turn of that role, after the turns before it.
 
-        The prefix begins where the suffix of the role before it ends. An assistant's prefix is
-        the template's generation prompt. With "strict", a template that renders a turn differently
-        once another follows is an error; with "append", what was written stays as it was.
+        The edge begins where the suffix of the turn before it ends. With "strict", a template that
+        renders a turn differently once another follows is an error; with "append", what was written
+        stays as it was.
         """
-        if not roles:
-            raise TemplateError("a conversation has at least one role, got ()")
-        for role in roles:
-            if not ROLE.fullmatch(role):
-                raise TemplateError(
-                    f"{role!r:.80} is no role: a letter, then at most 63 letters, digits, '_', "
-                    "'.' or '-'"
-                )
-        return self._edges(roles, mode)
+        if not ROLE.fullmatch(role):
+            raise TemplateError(
+                f"{role!r:.80} is no role: a letter, then at most 63 letters, digits, '_', '.' or "
+                "'-'"
+            )
+        return self._edges(past, role, mode)
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         """The conversation as one text, for people: as ids, use `ids`."""
@@ -128,65 +110,131 @@ class ChatTemplate:
     ) -> list[int]:
         """The conversation's ids. No content becomes a control token, whatever it spells."""
         pieces: list[Piece] = []
-        roles: tuple[str, ...] = ()
+        past: tuple[Turn, ...] = ()
         for message in messages:
-            roles += (message["role"],)
-            edge = self.edges(roles, mode)
-            pieces += [*edge.prefix, message["content"], *edge.suffix]
+            edge = self.edges(past, message["role"], mode)
+            content = message["content"].lstrip(edge.trims.left).rstrip(edge.trims.right)
+            pieces += [*edge.given, content, *edge.suffix]
+            past += (Turn(message["role"]),)
         if add_generation_prompt:
-            pieces += self.edges((*roles, ASSISTANT), mode).prefix
+            pieces += self.edges(past, ASSISTANT, mode).prompted
         return encode_pieces(self._codec, pieces)
 
-    def _compute_edge(self, roles: tuple[str, ...], mode: Mode) -> Edge:
-        earlier, role = roles[:-1], roles[-1]
-        before = self._rendered(earlier, False) if earlier else ""
-        whole = self._rendered(roles, False)
-        stand_in = _stand_in(len(roles) - 1)
-        if whole.count(stand_in) != 1:
-            raise TemplateError(
-                f"the chat template of {self._codec.name} writes the content of turn {len(roles)} "
-                f"of {roles} {whole.count(stand_in)} times, must be once; use other roles"
-            )
-        head, _, suffix = whole.partition(stand_in)
-        if head.startswith(before):
-            prefix = head.removeprefix(before)
+    def _compute_edge(self, past: tuple[Turn, ...], role: str, mode: Mode) -> Edge:
+        earlier = tuple(turn.role for turn in past)
+        roles = (*earlier, role)
+        before, view = self._written(past, mode), self._view(roles)
+        if view.head.startswith(before):
+            given = view.head.removeprefix(before)
         elif mode == "append":
-            prefix = self._appended(roles, head)
+            given = self._appended(roles, view.head)
         else:
-            raise self._rewritten(roles, before, whole)
-        if role == ASSISTANT and earlier:  # nothing prompts for a first turn
-            prefix = self._generation_prompt(roles, before, prefix, mode)
-        return Edge(self._pieces(prefix), self._pieces(suffix))
-
-    def _generation_prompt(
-        self, roles: tuple[str, ...], before: str, prefix: str, mode: Mode
-    ) -> str:
-        """The prefix of an assistant's turn; `prefix` is what the finished turn shows."""
-        opened = self._rendered(roles[:-1], True)
-        if opened == before + prefix:
-            return prefix
-        if mode == "append":
-            return opened.removeprefix(before) if opened.startswith(before) else prefix
-        raise self._rewritten(roles, opened, before + prefix)
-
-    def _appended(self, roles: tuple[str, ...], head: str) -> str:
-        """The last turn's prefix where the template has changed what stands before it."""
-        last = _stand_in(len(roles) - 2)
-        if last not in head:
-            return self._rendered(roles[-1:], False).partition(_stand_in(0))[0]
-        written = self._rendered(roles[:-1], False).rpartition(last)[2]
-        return head.rpartition(last)[2].removeprefix(written)
-
-    def _rewritten(self, roles: tuple[str, ...], shorter: str, longer: str) -> TemplateError:
-        return TemplateError(
-            f"the chat template of {self._codec.name} rewrites earlier turns: with roles {roles} "
-            f"it gives {_shown(longer)}, which does not begin with {_shown(shorter)} that was "
-            'already written; choose template="append" to keep what was written'
+            raise self._rewritten(roles, before, view)
+        prompted = given
+        if role == ASSISTANT and past:  # nothing prompts for a first turn
+            prompted = self._prompt(earlier, before, given, mode)
+        return Edge(
+            self._pieces(given),
+            self._pieces(prompted),
+            self._pieces(view.suffix),
+            self._trims(roles, view),
         )
 
-    def _render_stand_ins(self, roles: tuple[str, ...], add_generation_prompt: bool) -> str:
-        messages = [{"role": role, "content": _stand_in(i)} for i, role in enumerate(roles)]
-        return self._run(messages, add_generation_prompt)
+    def _compute_written(self, past: tuple[Turn, ...], mode: Mode) -> str:
+        """The conversation so far, as its turns were begun, with stand-ins."""
+        if not past:
+            return ""
+        before, last = past[:-1], past[-1]
+        edge = self._edges(before, last.role, mode)
+        opening = edge.prompted if last.is_generated else edge.given
+        stand_in = _stand_in(len(before))
+        return self._written(before, mode) + _spell(opening) + stand_in + _spell(edge.suffix)
+
+    def _prompt(self, earlier: tuple[str, ...], before: str, given: str, mode: Mode) -> str:
+        """What an assistant's turn begins with that the model is to generate."""
+        opened = self._rendered(earlier, True)
+        if opened == self._rendered(earlier, False) and given.strip():
+            return given  # the template knows no generation prompt
+        if opened.startswith(before):
+            return opened.removeprefix(before)
+        if mode == "append":
+            return given
+        raise self._rewritten(earlier, before, _View(opened, ""))
+
+    def _view(self, roles: tuple[str, ...], pad: str = "") -> _View:
+        """Of the rendering of these roles; `pad` is white space around the last content. A template
+        that writes a turn only once a user's follows, such as one that makes the system's words
+        part of it, is shown one."""
+        last = len(roles) - 1
+        problem: TemplateError | None = None
+        try:
+            whole = self._rendered(roles, False, pad)
+        except TemplateError as error:
+            problem, whole = error, ""
+        if whole.count(_stand_in(last)) == 1:
+            head, _, suffix = whole.partition(_stand_in(last))
+            return _View(head, suffix)
+        if roles[-1] != USER:
+            view = self._view_before_user(roles, pad)
+            if view is not None:
+                return view
+        if problem is not None:
+            raise TemplateError(
+                f"{problem}; with the roles {roles}: use others, or another order"
+            ) from problem
+        raise TemplateError(
+            f"the chat template of {self._codec.name} writes the content of turn {len(roles)} "
+            f"of {roles} {whole.count(_stand_in(last))} times, must be once; use other roles"
+        )
+
+    def _view_before_user(self, roles: tuple[str, ...], pad: str) -> _View | None:
+        here, there = _stand_in(len(roles) - 1), _stand_in(len(roles))
+        try:
+            whole = self._rendered((*roles, USER), False, pad, len(roles) - 1)
+        except TemplateError:
+            return None
+        if whole.count(here) != 1 or whole.count(there) != 1:
+            return None
+        head, _, rest = whole.partition(here)
+        return _View(head, rest.partition(there)[0]) if there in rest else None
+
+    def _trims(self, roles: tuple[str, ...], view: _View) -> Trims:
+        stripped: dict[str, tuple[bool, bool]] = {}
+        for pad in PADS:
+            padded = self._view(roles, pad)
+            stripped[pad] = padded.head == view.head, padded.suffix == view.suffix
+        sides = []
+        for side in (0, 1):
+            found = "".join(pad for pad in PADS if stripped[pad][side])
+            sides.append(None if found == "".join(PADS) else found)
+        return Trims(*sides)
+
+    def _appended(self, roles: tuple[str, ...], head: str) -> str:
+        """What the last turn begins with where the template has changed what stands before it."""
+        last = _stand_in(len(roles) - 2)
+        if last not in head:
+            return self._view(roles[-1:]).head
+        written = self._view(roles[:-1]).suffix
+        return head.rpartition(last)[2].removeprefix(written)
+
+    def _rewritten(self, roles: tuple[str, ...], shorter: str, longer: _View) -> TemplateError:
+        whole = longer.head + _stand_in(len(roles) - 1) + longer.suffix if longer.suffix else ""
+        return TemplateError(
+            f"the chat template of {self._codec.name} rewrites earlier turns: with roles {roles} "
+            f"it gives {_shown(whole or longer.head)}, which does not begin with "
+            f'{_shown(shorter)} that was already written; choose template="append" to keep what '
+            "was written"
+        )
+
+    def _render_stand_ins(
+        self, roles: tuple[str, ...], prompts: bool, pad: str = "", padded: int = -1
+    ) -> str:
+        """`pad` is put around the content of the turn `padded`."""
+        contents = [_stand_in(i) for i in range(len(roles))]
+        if pad:
+            contents[padded] = pad + contents[padded] + pad
+        messages = [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)]
+        return self._run(messages, prompts)
 
     def _run(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         return self._program.render(
@@ -207,6 +255,10 @@ class ChatTemplate:
             pieces.append(Control(match[0], self._codec.control(match[0])))
             position = match.end()
         return (*pieces, *([text[position:]] * (position < len(text))))
+
+
+def _spell(pieces: Iterable[Piece]) -> str:
+    return "".join(piece if isinstance(piece, str) else piece.name for piece in pieces)
 
 
 def _stand_in(turn: int) -> str:

@@ -23,6 +23,7 @@ from furcate.runtime.graph.streams import Streams
 from furcate.runtime.graph.tail import ForkPoint, Tail
 from furcate.runtime.tokenize.byte_level import ByteTokenizer
 from furcate.runtime.tokenize.template import ChatTemplate
+from furcate.runtime.tokenize.turns import Turn
 
 TEXTS = Ready(["a", "bc"], None)
 
@@ -186,7 +187,61 @@ def test_roles_follow_the_template_and_their_own_order() -> None:
     closed, suffix = roles.end("user")
     assert suffix == (Exact((258,), "<|im_end|>"), "\n")
     assert closed.open_role is None
-    assert closed.past == ("user",)
+    assert closed.past == (Turn("user"),)
+
+
+def written(*said: str, source: str, ends: bool = True) -> str:
+    """What one user's turn with these texts reads as; "<gen>" stands for a generation."""
+    roles, pieces = Roles().begin("user", ChatTemplate(ByteTokenizer(chat_template=source)))
+    parts = [*pieces]
+    for text in said:
+        if text == "<gen>":
+            roles, pieces = roles.say_exactly(is_generated=True)
+        else:
+            roles, pieces, text = roles.say(text)
+        parts += [*pieces, text]
+    if ends:
+        parts += roles.end("user")[1]
+    return "".join(part.spelling if isinstance(part, Exact) else part for part in parts)
+
+
+TRIMMING = "{% for m in messages %}[{{ m.content | trim }}]{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (("  a  ",), "[a]"),
+        ((" ", "\n", " a", " ", "b\n", " "), "[a b]"),
+        ((" ", "<gen>", " "), "[<gen>]"),
+        (("a ", "<gen>", " b "), "[a <gen> b]"),
+        ((" ", " "), "[]"),
+        ((), "[]"),
+    ],
+)
+def test_a_turn_is_trimmed_where_its_template_trims_and_the_program_has_spoken(
+    said: tuple[str, ...], text: str
+) -> None:
+    assert written(*said, source=TRIMMING) == text
+
+
+def test_what_begins_a_turn_waits_where_it_depends_on_who_speaks() -> None:
+    source = (
+        "{% for m in messages %}[{{ ' ' if m.role == 'assistant' }}{{ m.content }}]{% endfor %}"
+        "{% if add_generation_prompt %}[{% endif %}"
+    )
+    template = ChatTemplate(ByteTokenizer(chat_template=source))
+    roles, _ = Roles().begin("user", template)
+    roles, _ = roles.end("user")
+    opened, pieces = roles.begin("assistant", template)
+    assert pieces == ()
+    given, opening, said = opened.say("yes")
+    assert (opening, said) == (("[ ",), "yes")
+    generated, opening = opened.say_exactly(is_generated=True)
+    assert opening == ("[",)
+    assert opened.end("assistant")[1] == ("[ ", "]")
+    assert given.end("assistant")[0].past[-1] == Turn("assistant")
+    assert generated.end("assistant")[0].past[-1] == Turn("assistant", is_generated=True)
 
 
 def test_a_template_that_rewrites_history_is_refused_unless_the_program_allows_it() -> None:
@@ -200,7 +255,7 @@ def test_a_template_that_rewrites_history_is_refused_unless_the_program_allows_i
         roles, _ = Roles(rewrites=rewrites).begin("user", template)
         roles, _ = roles.end("user")
         if rewrites:
-            assert roles.begin("user", template)[0].past == ("user", "user")
+            assert roles.begin("user", template)[0].open_role == "user"
         else:
             with pytest.raises(TemplateError):
                 roles.begin("user", template)

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from furcate.errors import TemplateError
 from furcate.runtime.tokenize import ByteTokenizer
-from furcate.runtime.tokenize.template import ChatTemplate, Control, Edge, encode_pieces
+from furcate.runtime.tokenize.template import ChatTemplate, encode_pieces
+from furcate.runtime.tokenize.turns import Control, Edge, Trims, Turn
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from furcate.runtime.tokenize.template import Message
+    from furcate.runtime.tokenize.turns import Message, Mode, Piece
 
 START, END = Control("<|im_start|>", 257), Control("<|im_end|>", 258)
 
@@ -45,19 +46,27 @@ def conversation(*turns: tuple[str, str]) -> list[Message]:
     return [{"role": role, "content": content} for role, content in turns]
 
 
+def edge(chat: ChatTemplate, *roles: str, mode: Mode = "strict") -> Edge:
+    return chat.edges(tuple(map(Turn, roles[:-1])), roles[-1], mode)
+
+
+def around(opening: tuple[Piece, ...], suffix: tuple[Piece, ...]) -> Edge:
+    return Edge(opening, opening, suffix)
+
+
 def test_a_turn_stands_between_its_control_tokens() -> None:
     chat = ChatTemplate(ByteTokenizer())
-    assert chat.edges(("system",)) == Edge((START, "system\n"), (END, "\n"))
-    assert chat.edges(("system", "user")) == Edge((START, "user\n"), (END, "\n"))
-    assert chat.edges(("system", "user", "assistant")).prefix == (START, "assistant\n")
+    assert edge(chat, "system") == around((START, "system\n"), (END, "\n"))
+    assert edge(chat, "system", "user") == around((START, "user\n"), (END, "\n"))
+    assert edge(chat, "system", "user", "assistant").prompted == (START, "assistant\n")
 
 
 def test_a_default_system_turn_belongs_to_the_first_users_prefix() -> None:
     chat = template(WITH_DEFAULT_SYSTEM)
     first = (START, "system\nBe kind", END, "\n", START, "user\n")
-    assert chat.edges(("user",)).prefix == first
-    assert chat.edges(("user", "assistant", "user")).prefix == (START, "user\n")
-    assert chat.edges(("system", "user")).prefix == (START, "user\n")
+    assert edge(chat, "user").given == first
+    assert edge(chat, "user", "assistant", "user").given == (START, "user\n")
+    assert edge(chat, "system", "user").given == (START, "user\n")
 
 
 ROLES = st.lists(st.sampled_from(["system", "user", "assistant", "tool"]), min_size=1, max_size=6)
@@ -102,7 +111,7 @@ def test_text_between_control_tokens_is_encoded_as_a_whole() -> None:
 def test_a_template_that_rewrites_history_is_an_error_with_both_texts() -> None:
     chat = template(REWRITING)
     with pytest.raises(TemplateError) as caught:
-        chat.edges(("user", "user"))
+        edge(chat, "user", "user")
     assert "'<|im_start|>user (last):<content 0><|im_end|>'" in str(caught.value)
     assert "<|im_start|>user:<content 0><|im_end|><|im_start|>user (last):" in str(caught.value)
     assert 'template="append"' in str(caught.value)
@@ -110,25 +119,90 @@ def test_a_template_that_rewrites_history_is_an_error_with_both_texts() -> None:
 
 def test_append_keeps_what_was_written() -> None:
     chat = template(REWRITING)
-    edge = chat.edges(("user", "user"), mode="append")
-    assert edge == Edge((START, "user (last):"), (END,))
-    assert chat.edges(("user", "assistant"), mode="append").prefix == (START, "assistant:")
+    assert edge(chat, "user", "user", mode="append") == around((START, "user (last):"), (END,))
+    assistant = edge(chat, "user", "assistant", mode="append")
+    assert assistant.given == (START, "assistant (last):")
 
 
 def test_append_renders_a_turn_alone_where_its_predecessor_is_gone() -> None:
     chat = template("<|im_start|>{{ messages[-1].role }}:{{ messages[-1].content }}<|im_end|>")
-    assert chat.edges(("user", "tool"), mode="append").prefix == (START, "tool:")
+    assert edge(chat, "user", "tool", mode="append").given == (START, "tool:")
+
+
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant:think{% endif %}"
+)
+
+
+def test_a_turn_begins_as_it_is_prompted_or_as_it_is_given() -> None:
+    opened = edge(template(THINKING), "user", "assistant")
+    assert opened.prompted == (START, "assistant:think")
+    assert opened.given == (START, "assistant:")
 
 
 def test_a_generation_prompt_that_history_does_not_show_is_a_rewrite() -> None:
-    source = (
-        "{% for m in messages %}<|im_start|>{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant:think{% endif %}"
-    )
+    chat = template(THINKING)
+    generated, given = Turn("assistant", is_generated=True), Turn("assistant")
     with pytest.raises(TemplateError, match="rewrites earlier turns"):
-        template(source).edges(("user", "assistant"))
-    edge = template(source).edges(("user", "assistant"), mode="append")
-    assert edge == Edge((START, "assistant:think"), (END,))
+        chat.edges((Turn("user"), generated), "user")
+    expected = around((START, "user:"), (END,))
+    assert chat.edges((Turn("user"), generated), "user", "append") == expected
+    assert chat.edges((Turn("user"), given), "user") == expected
+
+
+def test_a_lead_that_only_given_text_has_is_no_rewrite() -> None:
+    source = (
+        "{% for m in messages %}<|im_start|>{{ ' ' if m.role == 'assistant' }}{{ m.content }}"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
+    )
+    chat = template(source)
+    opened = edge(chat, "user", "assistant")
+    assert (opened.given, opened.prompted) == ((START, " "), (START,))
+    assert edge(chat, "user", "assistant", "user").given == (START,)
+
+
+def test_a_template_without_a_generation_prompt_prompts_with_what_it_gives() -> None:
+    chat = template("{% for m in messages %}<|im_start|>{{ m.role }}:{{ m.content }}{% endfor %}")
+    assert edge(chat, "user", "assistant").prompted == (START, "assistant:")
+
+
+WITH_SYSTEM_IN_USER = (
+    "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>"
+    "{% if loop.index0 == 1 and messages[0].role == 'system' %}"
+    "{{ messages[0].content }}\n--\n{% endif %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+)
+
+
+def test_a_system_turn_that_is_part_of_the_users_is_written_before_it() -> None:
+    chat = template(WITH_SYSTEM_IN_USER)
+    assert edge(chat, "system") == around((START,), ("\n--\n",))
+    assert edge(chat, "system", "user") == around((), (END,))
+    assert edge(chat, "user") == around((START,), (END,))
+
+
+@pytest.mark.parametrize(
+    ("content", "trims"),
+    [
+        ("m.content", Trims()),
+        ("m.content | trim", Trims(None, None)),
+        ("m.content.lstrip()", Trims(None, "")),
+        ("m.content.rstrip('\\n')", Trims("", "\n")),
+        ("m.content.strip(' ')", Trims(" ", " ")),
+    ],
+)
+def test_what_a_template_strips_is_known(content: str, trims: Trims) -> None:
+    source = "{% for m in messages %}<|im_start|>{{ CONTENT }}<|im_end|>{% endfor %}"
+    chat = template(source.replace("CONTENT", content))
+    assert edge(chat, "user").trims == trims
+    messages = conversation(("user", " \n a b \n "), ("user", "\n\n"))
+    rendered = chat.render(messages)
+    codec = ByteTokenizer()
+    names = {i: name for name, i in codec.control_names.items()}
+    spelled = b"".join(
+        names[i].encode() if i in names else codec.token_bytes(i) for i in chat.ids(messages)
+    )
+    assert spelled.decode() == rendered
 
 
 def test_a_model_without_a_template_names_itself_and_the_remedy() -> None:
@@ -141,12 +215,7 @@ def test_a_model_without_a_template_names_itself_and_the_remedy() -> None:
 )
 def test_a_role_can_spell_nothing_but_a_name(role: str) -> None:
     with pytest.raises(TemplateError, match="is no role"):
-        ChatTemplate(ByteTokenizer()).edges(("user", role))
-
-
-def test_no_roles_are_no_conversation() -> None:
-    with pytest.raises(TemplateError, match="at least one role"):
-        ChatTemplate(ByteTokenizer()).edges(())
+        edge(ChatTemplate(ByteTokenizer()), "user", role)
 
 
 @pytest.mark.parametrize(
@@ -155,13 +224,14 @@ def test_no_roles_are_no_conversation() -> None:
 )
 def test_a_template_must_write_a_content_once(source: str, times: int) -> None:
     with pytest.raises(TemplateError, match=f"turn 1 of .* {times} times"):
-        template(source).edges(("user",))
+        edge(template(source), "user")
 
 
 def test_a_template_that_refuses_is_quoted() -> None:
     source = "{% if messages|length > 1 %}{{ raise_exception('roles must alternate') }}{% endif %}"
-    with pytest.raises(TemplateError, match="roles must alternate"):
-        template(source + "{{ messages[0].content }}").edges(("user", "user"))
+    chat = template(source + "{{ messages[0].content }}")
+    with pytest.raises(TemplateError, match="roles must alternate; with the roles"):
+        edge(chat, "user", "user")
 
 
 def test_templates_have_the_usual_helpers() -> None:
@@ -197,7 +267,7 @@ def test_a_hostile_template_reaches_nothing(case: str, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     chat = template(HOSTILE[case].replace("CANARY", str(canary)) + "{{ messages[0].content }}")
     with pytest.raises(TemplateError, match=r"SecurityError|UndefinedError"):
-        chat.edges(("user",))
+        edge(chat, "user")
     assert not canary.exists()
 
 
@@ -242,7 +312,7 @@ ENDLESS = {
 def test_an_endless_template_is_stopped_by_counting(case: str) -> None:
     source, message = ENDLESS[case]
     with pytest.raises(TemplateError, match=message):
-        template(source + "{{ messages[0].content }}").edges(("user",))
+        edge(template(source + "{{ messages[0].content }}"), "user")
 
 
 def test_a_template_that_is_too_long_or_not_a_template_is_an_error() -> None:
@@ -254,7 +324,16 @@ def test_a_template_that_is_too_long_or_not_a_template_is_an_error() -> None:
         template("{% for m in messages %}" * 30 + "{% endfor %}" * 30)
 
 
-def test_edges_of_a_long_conversation_are_cached() -> None:
-    chat = ChatTemplate(ByteTokenizer())
-    roles = ("user", "assistant") * 50
-    assert chat.edges(roles) is chat.edges(tuple(roles))
+def test_a_long_conversation_renders_a_bounded_number_of_times_a_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chat, renders = ChatTemplate(ByteTokenizer()), []
+    run = chat._run
+    monkeypatch.setattr(chat, "_run", lambda *args: renders.append(1) or run(*args))
+    past: tuple[Turn, ...] = ()
+    for role in ("user", "assistant") * 25:
+        chat.edges(past, role)
+        past += (Turn(role, is_generated=role == "assistant"),)
+    assert len(renders) <= 4 * len(past)
+    last = chat.edges(past, "user")
+    assert chat.edges(tuple(past), "user") is last

@@ -23,7 +23,7 @@ from furcate.runtime.tokenize.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from furcate.runtime.tokenize.template import Message
+    from furcate.runtime.tokenize.turns import Message
 
 pytestmark = [pytest.mark.slow, pytest.mark.smollm2]
 
