@@ -165,15 +165,18 @@ class Fill(_Node, frozen=True, tag="fill"):
 
 
 class Reasoning(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """A reasoning section comes before the output. `value` gets its text without the markers, and
-    its Deltas. `begin` and `end` are the markers, None those of the model. At most `max_tokens` of
-    it; then the runtime ends it. `is_open`: the text before has begun the section already."""
+    """A reasoning section may come before the output: where the model begins one, or `forced`. What
+    shapes or ends the output is about what comes after the section. `value` gets its text without
+    the markers and the white space around it, and its Deltas. `begin` and `end` are the markers,
+    None those of the model. At most `max_tokens` of it; then the runtime ends it. `is_open`: the
+    text before has begun the section already."""
 
     value: ValueId
     begin: str | None = None
     end: str | None = None
-    max_tokens: int | None = None
+    max_tokens: Annotated[int, Meta(ge=0)] | None = None
     is_open: bool = False
+    forced: bool = False
 
 
 class Gen(_Node, frozen=True, tag="gen"):
@@ -363,11 +366,13 @@ class Save(_Node, frozen=True, tag="save"):
 
 
 class Recall(_Node, frozen=True, tag="recall"):
-    """Stores the named value of the session that the branch was opened from as `value`."""
+    """Stores something of the session that the branch was opened from as `value`: the value of that
+    name; the list of all names; or its turns, a list of pairs of role and text."""
 
     branch: Branch
     value: ValueId
-    name: str
+    name: str = ""
+    what: Literal["value", "names", "turns"] = "value"
 
 
 class Pin(_Node, frozen=True, tag="pin"):

@@ -97,10 +97,12 @@ class Choose(_Message, frozen=True, tag="sel"):
 
 class Pin(_Message, frozen=True, tag="pin"):
     """Keeps the KV of all tokens before it in the cache, whatever becomes of the stream, until
-    Unpin or for `ttl_s` seconds. Another pin of the same name takes its place."""
+    Unpin or for `ttl_s` seconds. Another pin of the same name takes its place. Where more than the
+    engine allows would be pinned, a `strict` one fails the stream and another keeps nothing."""
 
     pin: int
     ttl_s: float | None = None
+    strict: bool = False
 
 
 class End(_Message, frozen=True, tag="end"):
