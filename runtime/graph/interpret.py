@@ -10,17 +10,33 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from furcate.errors import FurcateError, UsageError
-from furcate.protocol.graph import Fill, Fork, Gen, Ids, Join, Role, Select, Special, Text, TextOf
+from furcate.protocol.graph import (
+    Call,
+    Fill,
+    Fork,
+    Gen,
+    Ids,
+    Join,
+    Pin,
+    Role,
+    Select,
+    Special,
+    Text,
+    TextOf,
+)
 from furcate.protocol.sampling import Sampling, check_sampling
 from furcate.protocol.stream import Choose, Generate
 
+from .calls import PendingCall
 from .cell import Cell, Failure, Ready
 from .choice import Choice
-from .content import Exact, fill_text, holes, spell_all, text_of
+from .content import Exact, RoleMark, fill_text, holes, spell_all, text_of
 from .derived import Derived
 from .entry import Share
 from .generation import Generation
+from .pins import pin_branch
 from .rewind import rewind
+from .saving import Saving, save_branch
 from .seeds import generation_seed
 from .stream import Origin
 
@@ -30,6 +46,7 @@ if TYPE_CHECKING:
     from .branch import Branch
     from .entry import Entry
     from .program import Program
+    from .roles import Roles
     from .setting import Setting
 
 __all__ = ["interpret"]
@@ -67,10 +84,17 @@ def _apply(branch: Branch, entry: Entry) -> None:
         case Join():
             for share in entry.shares:
                 _join(branch, share)
+        case Call():
+            _call(branch, entry, entry.node)
         case TextOf():
             _text_of(branch, entry)
         case Share():
             _give(branch, entry.node)
+        case Saving():
+            save_branch(branch, entry.ordinal, entry.node)
+        case Pin():
+            assert entry.cell is not None
+            pin_branch(branch, entry.cell, entry.node)
         case _:
             raise AssertionError(f"no branch takes a {type(entry.node).__name__}")
 
@@ -79,8 +103,8 @@ def _apply(branch: Branch, entry: Entry) -> None:
 
 
 def _add_text(branch: Branch, text: str) -> None:
-    branch.roles, opening, said = branch.roles.say(text)
-    _add_markup(branch, opening)
+    roles, opening, said = branch.roles.say(text)
+    _enter(branch, roles, opening)
     _add_plain(branch, said)
 
 
@@ -96,8 +120,8 @@ def _add_exactly(branch: Branch, piece: Exact) -> None:
 
 def _open_turn(branch: Branch, *, is_generated: bool = False) -> None:
     """What the chat template puts before something that is not the program's text."""
-    branch.roles, opening = branch.roles.say_exactly(is_generated=is_generated)
-    _add_markup(branch, opening)
+    roles, opening = branch.roles.say_exactly(is_generated=is_generated)
+    _enter(branch, roles, opening)
 
 
 def _add_markup(branch: Branch, pieces: Iterable[str | Exact]) -> None:
@@ -124,10 +148,27 @@ def _check_ids(ids: Iterable[int], setting: Setting, what: str = "") -> None:
 
 def _change_role(branch: Branch, node: Role) -> None:
     if node.edge == "begin":
-        branch.roles, pieces = branch.roles.begin(node.role, branch.program.setting.template)
-    else:
-        branch.roles, pieces = branch.roles.end(node.role)
-    _add_markup(branch, pieces)
+        roles, opening = branch.roles.begin(node.role, branch.program.setting.template)
+        _enter(branch, roles, opening)
+        return
+    roles, closing = branch.roles.end(node.role)
+    if branch.roles.has_begun:
+        branch.pieces.append(RoleMark.at("end", node.role))
+        _add_markup(branch, closing)
+    else:  # a turn that says nothing
+        _add_markup(branch, closing)
+        branch.pieces += RoleMark.at("begin", node.role), RoleMark.at("end", node.role)
+    branch.roles = roles
+
+
+def _enter(branch: Branch, roles: Roles, opening: Iterable[str | Exact]) -> None:
+    """The opening of a turn, where it is written now, and the mark behind it."""
+    has_begun = branch.roles.has_begun
+    branch.roles = roles
+    _add_markup(branch, opening)
+    if roles.has_begun and not has_begun:
+        assert roles.open_role is not None
+        branch.pieces.append(RoleMark.at("begin", roles.open_role))
 
 
 # Generation --------------------------------------------------------------------------------------
@@ -177,6 +218,7 @@ def _generate_message(branch: Branch, entry: Entry, node: Gen, sample: int) -> G
         constraint=None if entry.constraint is None else entry.constraint.id,
         report=branch.program.options.stream,
         site=node.site,
+        sample=sample,
     )
 
 
@@ -218,12 +260,23 @@ def _check_select(node: Select, program: Program) -> None:
         raise UsageError(f"temperature must be from 0.0 to 100.0, got {node.temperature!r}")
 
 
+# The client's functions --------------------------------------------------------------------------
+
+
+def _call(branch: Branch, entry: Entry, node: Call) -> None:
+    assert entry.cell is not None
+    call = PendingCall(branch, entry.cell, node, entry.args, branch.last_call)
+    branch.last_call = entry.cell
+    branch.errands[call] = None
+    branch.program.derive(call)
+
+
 # Text as a value ---------------------------------------------------------------------------------
 
 
 def _text_of(branch: Branch, entry: Entry) -> None:
     assert entry.cell is not None
-    pieces, program = branch.history(), branch.program
+    pieces, program = [*branch.history(), *branch.roles.ending], branch.program
 
     def compute() -> Ready:
         texts = [text_of(piece) for piece in pieces]

@@ -41,15 +41,22 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """`past` are all turns so far but for the one that is open."""
+    """`past` are all turns so far but for the one that is open. `ending` is what the template puts
+    after the last of them if no other follows."""
 
     past: tuple[Turn, ...] = ()
     turn: _Open | None = None
+    ending: RolePieces = ()
     rewrites: bool = False  # the program allows a template that rewrites history
 
     @property
     def open_role(self) -> str | None:
         return None if self.turn is None else self.turn.role
+
+    @property
+    def has_begun(self) -> bool:
+        """A turn is open and what it begins with is written."""
+        return self.turn is not None and self.turn.is_begun
 
     def begin(self, role: str, template: ChatTemplate | None) -> tuple[Roles, RolePieces]:
         if template is None:
@@ -62,19 +69,22 @@ class Roles:
                 f"role {role!r} begins inside role {self.open_role!r}; end that one first"
             )
         edge = template.edges(self.past, role, "append" if self.rewrites else "strict")
-        roles = replace(self, turn=_Open(role, edge))
-        return roles._begun(edge.given) if edge.given == edge.prompted else (roles, ())
+        roles = replace(self, turn=_Open(role, edge), ending=())
+        is_one = edge.given == edge.prompted and edge.refusal is None
+        return roles._begun(edge.given) if is_one else (roles, ())
 
     def say(self, text: str) -> tuple[Roles, RolePieces, str]:
         """The text as the turn has it, and what comes before it."""
         turn = self.turn
-        if turn is None or not text:
-            return self, (), text
+        if not text:
+            return self, (), ""
+        if turn is None:
+            return replace(self, ending=()), self.ending, text
         if turn.is_blank:
             text = text.lstrip(turn.edge.trims.left)
         if not text:
             return self, (), ""
-        roles, opening = self._begun(turn.edge.given)
+        roles, opening = self._given()
         text = turn.held + text
         kept = text.rstrip(turn.edge.trims.right)
         return roles._changed(is_blank=False, held=text[len(kept) :]), opening, kept
@@ -83,8 +93,8 @@ class Roles:
         """What comes before something that is not the program's text."""
         turn = self.turn
         if turn is None:
-            return self, ()
-        roles, opening = self._begun(turn.edge.prompted if is_generated else turn.edge.given)
+            return replace(self, ending=()), self.ending
+        roles, opening = self._begun(turn.edge.prompted) if is_generated else self._given()
         held: RolePieces = (turn.held,) if turn.held else ()
         is_generated = turn.is_generated or (is_generated and turn.is_blank)
         changed = roles._changed(is_blank=False, held="", is_generated=is_generated)
@@ -94,15 +104,24 @@ class Roles:
         turn = self.turn
         if turn is None or turn.role != role:
             raise UsageError(f"role {role!r} ends, but the open role is {self.open_role!r}")
-        _, opening = self._begun(turn.edge.given)
+        _, opening = self._given()
         past = (*self.past, Turn(role, turn.is_generated))
-        return replace(self, past=past, turn=None), opening + _exact(turn.edge.suffix)
+        ended = replace(self, past=past, turn=None, ending=_exact(turn.edge.ending))
+        return ended, opening + _exact(turn.edge.suffix)
 
     def joined(self, start: Roles, child: Roles) -> Roles:
         """After what a child, which began with `start`, has said up to `child` is appended."""
         if child.past == start.past and child.turn == start.turn:
             return self
-        return replace(self, past=self.past + child.past[len(start.past) :], turn=child.turn)
+        past = self.past + child.past[len(start.past) :]
+        return replace(self, past=past, turn=child.turn, ending=child.ending)
+
+    def _given(self) -> tuple[Roles, RolePieces]:
+        assert self.turn is not None
+        refusal = self.turn.edge.refusal
+        if refusal is not None and self.turn.is_blank:
+            raise TemplateError(refusal)
+        return self._begun(self.turn.edge.given)
 
     def _begun(self, opening: Iterable[TemplatePiece]) -> tuple[Roles, RolePieces]:
         assert self.turn is not None

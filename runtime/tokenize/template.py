@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from functools import lru_cache
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from furcate.errors import TemplateError
@@ -22,7 +23,7 @@ from .sandbox import TemplateProgram
 from .turns import Control, Edge, Trims, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from .base import TextCodec
     from .turns import Message, Mode, Piece
@@ -54,10 +55,12 @@ def encode_pieces(codec: TextCodec, pieces: Iterable[Piece]) -> list[int]:
 
 
 class _View(NamedTuple):
-    """A rendering before and after the stand-in of its last turn."""
+    """A rendering before and after the stand-in of its last turn. `is_ahead`: there is a user's
+    turn behind it, up to whose content the suffix goes."""
 
     head: str
     suffix: str
+    is_ahead: bool = False
 
 
 class ChatTemplate:
@@ -80,7 +83,6 @@ class ChatTemplate:
         names = sorted(codec.control_names, key=len, reverse=True)
         self._controls = re.compile("|".join(map(re.escape, names))) if names else None
         self._edges = lru_cache(CACHED_EDGES)(self._compute_edge)
-        self._written = lru_cache(CACHED_EDGES)(self._compute_written)
         self._rendered = lru_cache(CACHED_RENDERINGS)(self._render_stand_ins)
 
     def edges(self, past: tuple[Turn, ...], role: str, mode: Mode = "strict") -> Edge:
@@ -111,55 +113,86 @@ class ChatTemplate:
         """The conversation's ids. No content becomes a control token, whatever it spells."""
         pieces: list[Piece] = []
         past: tuple[Turn, ...] = ()
+        ending: tuple[Piece, ...] = ()
         for message in messages:
             edge = self.edges(past, message["role"], mode)
+            if edge.refusal is not None:
+                raise TemplateError(edge.refusal)
             content = message["content"].lstrip(edge.trims.left).rstrip(edge.trims.right)
             pieces += [*edge.given, content, *edge.suffix]
             past += (Turn(message["role"]),)
-        if add_generation_prompt:
-            pieces += self.edges(past, ASSISTANT, mode).prompted
+            ending = edge.ending
+        pieces += self.edges(past, ASSISTANT, mode).prompted if add_generation_prompt else ending
         return encode_pieces(self._codec, pieces)
 
     def _compute_edge(self, past: tuple[Turn, ...], role: str, mode: Mode) -> Edge:
-        earlier = tuple(turn.role for turn in past)
-        roles = (*earlier, role)
-        before, view = self._written(past, mode), self._view(roles)
-        if view.head.startswith(before):
-            given = view.head.removeprefix(before)
-        elif mode == "append":
+        roles = (*_roles(past), role)
+        view = self._view(roles)
+        problem: TemplateError | None = None
+        given = self._after(past, view.head, mode)
+        if given is None and mode == "append":
             given = self._appended(roles, view.head)
-        else:
-            raise self._rewritten(roles, before, view)
+        elif given is None:
+            whole = view.head + _stand_in(len(past)) + view.suffix
+            given, problem = "", self._rewritten(roles, past, mode, whole)
         prompted = given
         if role == ASSISTANT and past:  # nothing prompts for a first turn
-            prompted = self._prompt(earlier, before, given, mode)
+            prompted = self._prompt(past, given, mode)
+        elif problem is not None:
+            raise problem
+        suffix, ending = self._split_tail(roles, view)
         return Edge(
             self._pieces(given),
             self._pieces(prompted),
-            self._pieces(view.suffix),
+            self._pieces(suffix),
+            self._pieces(ending),
             self._trims(roles, view),
+            None if problem is None else str(problem),
         )
 
-    def _compute_written(self, past: tuple[Turn, ...], mode: Mode) -> str:
-        """The conversation so far, as its turns were begun, with stand-ins."""
-        if not past:
-            return ""
-        before, last = past[:-1], past[-1]
-        edge = self._edges(before, last.role, mode)
-        opening = edge.prompted if last.is_generated else edge.given
-        stand_in = _stand_in(len(before))
-        return self._written(before, mode) + _spell(opening) + stand_in + _spell(edge.suffix)
+    def _after(self, past: tuple[Turn, ...], text: str, mode: Mode) -> str | None:
+        """What a rendering says after these turns as they were written; None where it says them
+        differently. A generated turn says itself what only a given one begins with."""
+        for turn, (each, edge) in enumerate(self._edges_of(past, mode)):
+            given, prompted = _spell(edge.given), _spell(edge.prompted)
+            opening = prompted if each.is_generated else given
+            rest = _stand_in(turn) + _spell(edge.suffix)
+            if given.startswith(opening) and text.startswith(given + rest):
+                opening = given
+            if not text.startswith(opening + rest):
+                return None
+            text = text.removeprefix(opening + rest)
+        return text
 
-    def _prompt(self, earlier: tuple[str, ...], before: str, given: str, mode: Mode) -> str:
+    def _edges_of(self, past: tuple[Turn, ...], mode: Mode) -> Iterator[tuple[Turn, Edge]]:
+        for turn, each in enumerate(past):
+            yield each, self._edges(past[:turn], each.role, mode)
+
+    def _prompt(self, past: tuple[Turn, ...], given: str, mode: Mode) -> str:
         """What an assistant's turn begins with that the model is to generate."""
+        earlier = _roles(past)
         opened = self._rendered(earlier, True)
         if opened == self._rendered(earlier, False) and given.strip():
             return given  # the template knows no generation prompt
-        if opened.startswith(before):
-            return opened.removeprefix(before)
+        prompted = self._after(past, opened, mode)
+        if prompted is not None:
+            return prompted
         if mode == "append":
-            return given
-        raise self._rewritten(earlier, before, _View(opened, ""))
+            return self._appended((*earlier, ASSISTANT), opened)
+        raise self._rewritten(earlier, past, mode, opened)
+
+    def _split_tail(self, roles: tuple[str, ...], view: _View) -> tuple[str, str]:
+        """What follows the last content in any case, and what only where nothing else does."""
+        stand_in = _stand_in(len(roles) - 1)
+        try:
+            opened = self._rendered(roles, True)
+        except TemplateError:
+            return view.suffix, ""
+        if view.is_ahead or opened.count(stand_in) != 1:
+            return view.suffix, ""
+        tail = opened.partition(stand_in)[2]
+        shared = _shared_beginning(self._pieces(view.suffix), self._pieces(tail))
+        return shared, view.suffix.removeprefix(shared)
 
     def _view(self, roles: tuple[str, ...], pad: str = "") -> _View:
         """Of the rendering of these roles; `pad` is white space around the last content. A template
@@ -196,7 +229,7 @@ class ChatTemplate:
         if whole.count(here) != 1 or whole.count(there) != 1:
             return None
         head, _, rest = whole.partition(here)
-        return _View(head, rest.partition(there)[0]) if there in rest else None
+        return _View(head, rest.partition(there)[0], True) if there in rest else None
 
     def _trims(self, roles: tuple[str, ...], view: _View) -> Trims:
         stripped: dict[str, tuple[bool, bool]] = {}
@@ -214,16 +247,21 @@ class ChatTemplate:
         last = _stand_in(len(roles) - 2)
         if last not in head:
             return self._view(roles[-1:]).head
-        written = self._view(roles[:-1]).suffix
+        earlier = roles[:-1]
+        written, _ = self._split_tail(earlier, self._view(earlier))
         return head.rpartition(last)[2].removeprefix(written)
 
-    def _rewritten(self, roles: tuple[str, ...], shorter: str, longer: _View) -> TemplateError:
-        whole = longer.head + _stand_in(len(roles) - 1) + longer.suffix if longer.suffix else ""
+    def _rewritten(
+        self, roles: tuple[str, ...], past: tuple[Turn, ...], mode: Mode, text: str
+    ) -> TemplateError:
+        written = ""
+        for turn, (each, edge) in enumerate(self._edges_of(past, mode)):
+            opening = edge.prompted if each.is_generated else edge.given
+            written += _spell(opening) + _stand_in(turn) + _spell(edge.suffix)
         return TemplateError(
             f"the chat template of {self._codec.name} rewrites earlier turns: with roles {roles} "
-            f"it gives {_shown(whole or longer.head)}, which does not begin with "
-            f'{_shown(shorter)} that was already written; choose template="append" to keep what '
-            "was written"
+            f"it gives {_shown(text)}, which does not begin with {_shown(written)} that was "
+            'already written; choose template="append" to keep what was written'
         )
 
     def _render_stand_ins(
@@ -257,8 +295,25 @@ class ChatTemplate:
         return (*pieces, *([text[position:]] * (position < len(text))))
 
 
+def _roles(past: Iterable[Turn]) -> tuple[str, ...]:
+    return tuple(turn.role for turn in past)
+
+
 def _spell(pieces: Iterable[Piece]) -> str:
     return "".join(piece if isinstance(piece, str) else piece.name for piece in pieces)
+
+
+def _shared_beginning(one: Sequence[Piece], other: Sequence[Piece]) -> str:
+    shared = ""
+    for left, right in zip(one, other, strict=False):
+        if left == right:
+            shared += _spell((left,))
+            continue
+        if isinstance(left, str) and isinstance(right, str):
+            equal = takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
+            shared += "".join(char for char, _ in equal)
+        break
+    return shared
 
 
 def _stand_in(turn: int) -> str:

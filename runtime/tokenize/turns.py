@@ -46,9 +46,12 @@ class Trims:
 @dataclass(frozen=True, slots=True)
 class Edge:
     """What stands before a turn's content, `given` if it is text and `prompted` if the model is to
-    generate it, and after it."""
+    generate it, and after it: `suffix` always, then `ending` where no other turn follows.
+    `refusal`: why the content cannot be given."""
 
     given: tuple[Piece, ...]
     prompted: tuple[Piece, ...]
     suffix: tuple[Piece, ...]
+    ending: tuple[Piece, ...] = ()
     trims: Trims = Trims()
+    refusal: str | None = None

@@ -167,6 +167,28 @@ def test_a_template_without_a_generation_prompt_prompts_with_what_it_gives() -> 
     assert edge(chat, "user", "assistant").prompted == (START, "assistant:")
 
 
+def test_what_only_the_end_of_a_conversation_has_is_no_part_of_its_last_turn() -> None:
+    source = (
+        "{% for m in messages %}[{{ m.content }}]{{ '!' if loop.last and not "
+        "add_generation_prompt else '.' }}{% endfor %}<|im_end|>"
+    ).replace("<|im_end|>", "{% if not add_generation_prompt %}<|im_end|>{% endif %}")
+    chat = template(source)
+    assert edge(chat, "user") == Edge(("[",), ("[",), ("]",), ("!", END))
+    assert edge(chat, "user", "user") == Edge((".[",), (".[",), ("]",), ("!", END))
+    assert chat.ids(conversation(("user", "a"), ("user", "b"))) == [*b"[a].[b]!", END.id]
+
+
+def test_a_turn_may_be_generated_where_it_could_not_be_given() -> None:
+    source = (  # the system's words stand before the last turn, if that is a user's
+        "{% for m in messages[1:] %}<|im_start|>"
+        "{{ messages[0].content if loop.last and m.role == 'user' }}:{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_end|>{% endif %}"
+    )
+    opened = edge(template(source), "system", "user", "assistant")
+    assert opened.prompted == (END,)
+    assert "rewrites earlier turns" in (opened.refusal or "")
+
+
 WITH_SYSTEM_IN_USER = (
     "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>"
     "{% if loop.index0 == 1 and messages[0].role == 'system' %}"
@@ -334,6 +356,6 @@ def test_a_long_conversation_renders_a_bounded_number_of_times_a_turn(
     for role in ("user", "assistant") * 25:
         chat.edges(past, role)
         past += (Turn(role, is_generated=role == "assistant"),)
-    assert len(renders) <= 4 * len(past)
+    assert len(renders) <= 5 * len(past)
     last = chat.edges(past, "user")
     assert chat.edges(tuple(past), "user") is last
