@@ -9,7 +9,6 @@ import os
 from typing import TYPE_CHECKING
 
 from furcate.runtime.config import Config, resolve
-from furcate.runtime.server.local import LocalRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +17,10 @@ if TYPE_CHECKING:
     from furcate.protocol.message import Event
     from furcate.protocol.stream import EngineReady
     from furcate.runtime.graph.front import Front
+    from furcate.runtime.mock import Answer, MockRuntime
     from furcate.runtime.scheduler.scheduler import Scheduler
     from furcate.runtime.server.engine_loop import Steps
+    from furcate.runtime.server.local import LocalRuntime
     from furcate.runtime.tokenize.base import TextCodec
     from furcate.runtime.tokenize.template import ChatTemplate
 
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
     Lost = Callable[[FurcateError], None]
     Wake = Callable[[], None]
 
-__all__ = ["build_scheduler", "configure", "local_runtime", "local_runtime_for", "serve"]
+__all__ = [
+    "build_scheduler",
+    "configure",
+    "local_runtime",
+    "local_runtime_for",
+    "mock_runtime",
+    "serve",
+]
 
 
 def configure(options: Mapping[str, object]) -> Config:
@@ -71,8 +79,16 @@ def local_runtime_for(
 ) -> LocalRuntime:
     """A runtime in this process around any scheduler; `build` is called on the engine's thread."""
     from furcate.runtime.graph.front import Front
+    from furcate.runtime.server.local import LocalRuntime
 
     def make_front(ready: EngineReady) -> Front:
         return Front(codec, template, ready)
 
     return LocalRuntime(build, make_front, deliver, lost)
+
+
+def mock_runtime(answer: Answer, deliver: Deliver) -> MockRuntime:
+    """A runtime without a model, which does everything inside `send`."""
+    from furcate.runtime.mock import MockRuntime  # no model, no threads: none of the rest
+
+    return MockRuntime(answer, deliver)

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "furcate"
 LAYERS: list[tuple[str, ...]] = [
     ("launch",),
     ("server",),
-    ("testing",),
+    ("mock", "testing"),
     ("graph",),
     ("scheduler",),
     ("engine",),
@@ -88,7 +88,7 @@ def test_a_module_imports_only_what_its_place_allows(path: Path) -> None:
         assert target.split(".")[0] not in HALVES, f"{name}: `import {target}` makes a second copy"
         other = half(target)
         if own in MAY_IMPORT and other:
-            inprocess = name == "lang.backend.inprocess" and (
+            inprocess = name in {"lang.backend.inprocess", "lang.backend.mock"} and (
                 target == "furcate.runtime" or target.startswith("furcate.runtime.launch")
             )
             assert other in MAY_IMPORT[own] or inprocess, f"{name} may not import {target}"

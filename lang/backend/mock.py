@@ -1,43 +1,49 @@
 """`Mock`: runs programs without a model, for tests of programs and for learning the language.
 
-It interprets every node the language can record, at once and in the order of arrival, inside the
-caller's thread. Every message goes through the real codec first, so what runs here is well formed
-on the wire. Roles read as ChatML. A token is a run of white space with the word behind it.
+The runtime behind it is the real one but for the engine: everything happens at once, in the order
+of recording, inside the caller's thread. Every message goes through the real codec first, so what
+runs here is well formed on the wire. Roles read as ChatML. A token is a run of white space with the
+word behind it.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from furcate.errors import EngineLost, UsageError
 from furcate.protocol.codec import decode_requests, encode
-from furcate.protocol.message import (
-    PROTOCOL_VERSION,
-    Cancel,
-    Constraints,
-    Event,
-    Finished,
-    Graph,
-    Release,
-    Request,
-    Segments,
-    Usage,
-    Welcome,
-)
 
-from .mock_program import MockCall, MockProgram, Reply
+from .handshake import Handshake
 from .session import Session
 
 if TYPE_CHECKING:
     from furcate.protocol.constraint import Constraint
+    from furcate.protocol.message import Event, Request, Welcome
+    from furcate.protocol.sampling import Sampling
 
     from .base import Deliver, Lost
 
 __all__ = ["Mock", "MockCall", "MockChannel"]
 
-Replies = str | Sequence[str] | Callable[[MockCall], str | int]
+
+@dataclass(frozen=True, slots=True)
+class MockCall:
+    """What a generation or a select would be made from. `choices` is None for a generation;
+    `sample` counts the texts of an `n` above 1; `seed` is the program's."""
+
+    text: str
+    sampling: Sampling
+    constraint: Constraint | None = None
+    choices: tuple[str, ...] | None = None
+    sample: int = 0
+    seed: int = 0
+
+
+Reply = Callable[[MockCall], str | int]
+Replies = str | Sequence[str] | Reply
 
 
 class Mock(Session):
@@ -57,18 +63,20 @@ class MockChannel:
     """A Channel; `num_bytes_sent` counts what a wire would have carried, `requests` keeps it."""
 
     def __init__(self, replies: Replies = "") -> None:
+        # As for an engine in the process, the runtime loads when it is wanted.
+        from furcate.runtime import launch
+
         self.num_bytes_sent = 0
         self.requests: list[Request] = []
-        self._reply = _reply(replies)
-        self._segments: list[str] = []
-        self._constraints: list[Constraint] = []
-        self._programs: dict[int, MockProgram] = {}
+        reply = _reply(replies)
+        self._runtime = launch.mock_runtime(lambda asked: reply(MockCall(*asked)), self._receive)
         self._running = threading.RLock()
         self._closed = False
 
     def open(self, deliver: Deliver, lost: Lost) -> Welcome:
-        self._deliver = deliver
-        return Welcome(PROTOCOL_VERSION, "mock", "mock", 2**20)
+        self._handshake = Handshake("the mock", deliver)
+        self._runtime.send([Handshake.hello()])
+        return self._handshake.answer.result()
 
     def send(self, requests: Sequence[Request]) -> None:
         if self._closed:
@@ -76,42 +84,17 @@ class MockChannel:
         frame = encode(requests)
         with self._running:
             self.num_bytes_sent += len(frame)
-            for request in decode_requests(frame):
-                self.requests.append(request)
-                events = self._run(request)
-                if events:
-                    self._deliver(events)
+            arrived = decode_requests(frame)
+            self.requests += arrived
+            self._runtime.send(arrived)
 
     def close(self) -> None:
         self._closed = True
 
-    def _run(self, request: Request) -> list[Event]:
-        match request:
-            case Segments(_, texts):
-                self._segments.extend(texts)
-            case Constraints(_, constraints):
-                self._constraints.extend(constraints)
-            case Cancel(number, _):
-                program = self._programs.pop(number, None)
-                if program is not None and not program.finished:
-                    return [Finished(number, Usage(), "cancelled", "the program was cancelled")]
-            case Release(numbers):
-                for number in numbers:
-                    self._programs.pop(number, None)
-            case Graph():
-                return self._append(request)
-            case _:
-                pass
-        return []
-
-    def _append(self, graph: Graph) -> list[Event]:
-        program = self._programs.get(graph.program)
-        if program is None:
-            if graph.epoch > 0:
-                return []  # cancelled before
-            program = MockProgram(graph, self._reply, self._segments, self._constraints)
-            self._programs[graph.program] = program
-        return program.append(graph)
+    def _receive(self, events: Sequence[Event]) -> None:
+        error = self._handshake.receive(events)
+        if error is not None:
+            raise error
 
 
 def _reply(replies: Replies) -> Reply:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from furcate.protocol.stream import DefineConstraint, DropConstraint
-from furcate.runtime.constrain.check import OutputCheck
 
 if TYPE_CHECKING:
     from furcate.protocol.constraint import Constraint
+    from furcate.runtime.constrain.check import OutputCheck
 
     from .outbox import Outbox
 
@@ -26,6 +26,8 @@ class SharedConstraint:
     num_users: int = 0
 
     def __post_init__(self) -> None:
+        from furcate.runtime.constrain.check import OutputCheck  # slow; many have no constraint
+
         self.check = OutputCheck(self.constraint)
 
 

@@ -22,8 +22,8 @@ class GeneratedText:
     """The text of one generation, as its ids arrive. Control tokens in it have no text."""
 
     def __init__(self, codec: TextCodec) -> None:
-        self._decoder = IncrementalDecoder(codec.table)
-        self._table_size = len(codec.table)
+        self._table = codec.table
+        self._decoder = IncrementalDecoder(self._table)
         self._parts: list[str] = []
 
     @property
@@ -32,7 +32,7 @@ class GeneratedText:
 
     def push(self, ids: Sequence[int]) -> str:
         # A model's logits may be wider than the tokenizer's table; such an id has no bytes.
-        return self._add(self._decoder.push(i for i in ids if i < self._table_size))
+        return self._add(self._decoder.push(i for i in ids if i < len(self._table)))
 
     def finish(self) -> str:
         return self._add(self._decoder.finish())

@@ -224,9 +224,9 @@ def test_logprobs_come_as_lists_in_the_meta_data():
     )
     with fc.Mock(" three") as backend:
         info = appends.run(expr, backend=backend).get_meta_info("x")
-    assert info["output_token_logprobs"] == [[-0.5, 0, " three"]]
+    assert info["output_token_logprobs"] == [[-0.5, 5, " three"]]
     assert len(info["output_top_logprobs"][0]) == 2
-    assert info["input_token_logprobs"] == [[-0.5, 1, " two"]]
+    assert info["input_token_logprobs"] == [[-0.5, 4, " two"]]
 
 
 def test_logprobs_leave_out_the_text_and_the_prompt_unless_asked():

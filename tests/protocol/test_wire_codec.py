@@ -161,7 +161,7 @@ ENGINE_REQUESTS: tuple[stream.EngineRequest, ...] = (
         3,
         (
             stream.Extend((1, 2, 3)),
-            stream.Generate(Sampling(), 2**64 - 1, (b"\xff", b"x"), (2,), 0, True, 9),
+            stream.Generate(Sampling(), 2**64 - 1, (b"\xff", b"x"), (2,), 0, True, 9, 3),
             stream.Choose(((1,), (2, 3)), 0, "greedy_token_selection", 0.5, (1,), 4),
             stream.Pin(2, 60.0, True),
             stream.End(),

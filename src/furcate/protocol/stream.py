@@ -66,9 +66,10 @@ class Generate(_Message, frozen=True, tag="gen"):
     """Samples until a stop. `sampling.n` and `sampling.seed` and `sampling.stop` are not read here:
     the front opens a stream for each sample, resolves `seed` and encodes the stop strings.
 
-    `stop_ids` end the output and are not part of it. A stop string is cut off at its first byte; a
-    token that straddles it is replaced by tokens for the bytes before. `report` asks for Tokens
-    messages while it runs.
+    `stop_ids` end the output and are not part of it. A stop string, or what a pattern of
+    `sampling.stop_regex` matches, is cut off at its first byte; a token that straddles it is
+    replaced by tokens for the bytes before. `report` asks for Tokens
+    messages while it runs. `sample`: which output of its Gen it is.
     """
 
     sampling: Sampling
@@ -78,6 +79,7 @@ class Generate(_Message, frozen=True, tag="gen"):
     constraint: int | None = None
     report: bool = False
     site: Site = 0
+    sample: int = 0
 
 
 class Choose(_Message, frozen=True, tag="sel"):
