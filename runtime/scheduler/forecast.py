@@ -111,7 +111,7 @@ class Forecast:
         """How long the output gets. Each stream has a place among those of its site: so a few are
         taken to be long and most not, as it will be, rather than all of them."""
         node = active.node
-        if not (node.stop_ids or node.stops or active.matcher):
+        if not (node.stop_ids or node.stops or node.sampling.stop_regex or active.matcher):
             return active.budget
         share = stream.arrival * GOLDEN % 1.0
         return self._sites.bound(node.site, active.budget, active.longest, active.index, share)

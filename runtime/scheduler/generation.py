@@ -1,6 +1,6 @@
 """One running Generate of a stream: what it has produced, and whether it is over.
 
-Knows the constraint's matcher, the stop strings and the counts. Does not know of pages, batches or
+Knows the constraint's matcher, what stops it and the counts. Does not know of pages, batches or
 other streams. Tokens reach it one at a time through `take`, sampled and forced ones alike.
 """
 
@@ -26,7 +26,7 @@ Finish = Literal["stop", "eos", "length", "constraint"]
 
 class Outcome(NamedTuple):
     """How a generation ended. `kept` of its tokens stay; `tail` are the bytes of the next one that
-    come before the stop string."""
+    come before the stop, `matched` the stop itself."""
 
     finish: Finish
     kept: int
@@ -54,7 +54,7 @@ class Generation:
     is_late: bool = False  # its stream waits for the mask
 
     def __post_init__(self) -> None:
-        self.stops = StopMatcher(self.node.stops)
+        self.stops = StopMatcher(self.node.stops, self.node.sampling.stop_regex)
 
     @property
     def index(self) -> int:
@@ -92,9 +92,9 @@ class Generation:
         return Outcome("stop", kept, bytes(self.stops.text[begin:cut]), stop)
 
     def unreported(self) -> Sequence[int]:
-        """Ids that no stop string can take back and that were not given out yet; marks them
+        """Ids that no stop can take back and that were not given out yet; marks them
         given."""
-        safe = self.stops.safe_length if self.node.stops else len(self.stops.text)
+        safe = self.stops.safe_length
         begin = self.reported
         while self.reported < len(self.ids) and self.ends[self.reported] <= safe:
             self.reported += 1

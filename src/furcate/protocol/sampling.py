@@ -14,14 +14,14 @@ from msgspec import Meta
 
 from furcate.errors import UsageError
 
+from .pattern import check_patterns
+
 __all__ = ["MAX_LOGPROBS", "MAX_SAMPLES", "MAX_STOPS", "Sampling", "check_sampling"]
 
 MAX_SAMPLES = 16
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
 MAX_LOGPROBS = 20
-MAX_STOP_PATTERNS = 32
-MAX_STOP_PATTERN_CHARS = 256
 MAX_BIASED_IDS = 1024
 MAX_BIAS = 100.0
 
@@ -35,7 +35,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     greedy. Penalties count the generated tokens of this generation, as OpenAI's do;
     `repetition_penalty` counts the prompt too. `logit_bias` maps token ids to additions in logits.
     `logprobs` is how many alternatives to report for each generated token (0: the sampled token
-    alone, None: nothing); `prompt_logprobs` the same for the tokens before it.
+    alone, None: nothing); `prompt_logprobs` the same for the tokens before it. The output ends
+    before the first text that is a `stop` or that a `stop_regex` matches.
     """
 
     max_tokens: int = 128
@@ -95,6 +96,7 @@ def check_sampling(sampling: Sampling) -> None:
     if sampling.seed is not None and not (-(2**63) <= sampling.seed < 2**64):
         raise UsageError(f"seed must fit in 64 bits, got {sampling.seed!r}")
     _check_stops(sampling.stop)
+    check_patterns(sampling.stop_regex)
     _check_bias(sampling.logit_bias)
 
 
