@@ -5,8 +5,10 @@ Turns a Role node into pieces of text and control tokens; does not know where th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from furcate.errors import TemplateError, UsageError
 from furcate.runtime.tokenize.turns import Turn
@@ -25,8 +27,7 @@ __all__ = ["RolePieces", "Roles"]
 RolePieces = tuple[str | Exact, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
+class _Open(msgspec.Struct, frozen=True):
     """The turn that is open. What it begins with is written with the first thing it says, where
     that depends on whether the model or the program says it. `held` is white space at its end that
     the template would strip if nothing followed."""
@@ -39,8 +40,7 @@ class _Open:
     held: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Roles:
+class Roles(msgspec.Struct, frozen=True):
     """`past` are all turns so far but for the one that is open. `ending` is what the template puts
     after the last of them if no other follows."""
 
@@ -57,6 +57,11 @@ class Roles:
     def has_begun(self) -> bool:
         """A turn is open and what it begins with is written."""
         return self.turn is not None and self.turn.is_begun
+
+    @property
+    def held(self) -> str:
+        """Text that was appended and is said only if more follows in its turn."""
+        return "" if self.turn is None else self.turn.held
 
     def begin(self, role: str, template: ChatTemplate | None) -> tuple[Roles, RolePieces]:
         if template is None:

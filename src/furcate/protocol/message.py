@@ -191,8 +191,16 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     drafted: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        fields = self.__struct_fields__
-        return Usage(*(getattr(self, name) + getattr(other, name) for name in fields))
+        return Usage(
+            self.prompt + other.prompt,
+            self.completion + other.completion,
+            self.reused + other.reused,
+            self.same_step + other.same_step,
+            self.computed + other.computed,
+            self.decoded + other.decoded,
+            self.forced + other.forced,
+            self.drafted + other.drafted,
+        )
 
 
 class Alternative(msgspec.Struct, frozen=True, array_like=True):

@@ -77,7 +77,7 @@ def check_sampling(sampling: Sampling) -> None:
     range."""
     for name, (low, high) in _RANGES.items():
         value = getattr(sampling, name)
-        if value is not None and not (math.isfinite(value) and low <= value <= high):
+        if value is not None and not low <= value <= high:  # which no infinity and no nan is
             raise UsageError(f"{name} must be from {low} to {high}, got {value!r}")
     if not (0.0 < sampling.top_p <= 1.0):
         raise UsageError(f"top_p must be above 0 and at most 1, got {sampling.top_p!r}")
