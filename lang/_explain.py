@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from furcate.errors import Cancelled, FurcateError
+from furcate.protocol.graph import Call as CallNode
 from furcate.protocol.graph import (
     Fill,
     Fork,
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from furcate.protocol.constraint import Constraint
-    from furcate.protocol.message import Data
+    from furcate.protocol.message import Answer, Data
 
+    from ._callables import Callables, Invocation
     from ._recording import Recorded
     from ._sampling import Keywords
     from ._slot import Slot
@@ -72,6 +74,12 @@ class Sketch:
 
     def cancel(self, program: Program) -> None:
         pass
+
+    def perform(self, invocation: Invocation, callables: Callables) -> None:
+        raise AssertionError("nothing here asks for a call")
+
+    def answer(self, answer: Answer) -> None:
+        raise AssertionError("nothing here asks for a call")
 
     def _forced(self, program: Program, slot: Slot | None) -> None:
         self.flush([program])
@@ -137,6 +145,9 @@ def _describe(recorded: Recorded) -> str:
         case Let(value, op, args):
             shown = ", ".join(_operand(arg) for arg in args)
             return f"value {value} = {op}({shown})"
+        case CallNode(_, value, _, args):
+            shown = ", ".join(_operand(arg) for arg in args)
+            return f"{where}value {value} = {label}({shown})"
         case TextOf(_, value):
             return f"{where}value {value} = text so far"
         case _:

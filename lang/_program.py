@@ -10,11 +10,13 @@ import asyncio
 import re
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Protocol
 
 from furcate.errors import FurcateError, ProgramError, UpstreamFailed, UsageError, from_wire
-from furcate.protocol.message import Event, Failed, Options
+from furcate.protocol.message import Answer, Event, Failed, Finished, Invoke, Options
 
+from ._callables import Callables, Invocation
 from ._recording import Recorded, Recording
 from ._results import Results
 from ._slot import Failure, Slot
@@ -53,6 +55,14 @@ class Sink(Protocol):
         """Ends the program on the other side."""
         ...
 
+    def perform(self, invocation: Invocation, callables: Callables) -> None:
+        """Runs a call of one of the program's functions, on another thread."""
+        ...
+
+    def answer(self, answer: Answer) -> None:
+        """Sends what has come of a call."""
+        ...
+
 
 class Program:
     """`before_wait`, where one is set, takes the place of sending the recording before a wait; it
@@ -77,6 +87,7 @@ class Program:
         self.sampling: Keywords = sampling if sampling is not None else {}
         self.recording = Recording(options)
         self.results = Results(options.timeout_s)
+        self.callables = Callables()
         self.joined: set[int] = set()
         self.body_error: BaseException | None = None
         self.token = object()  # stands for this program in contexts, which must not hold it
@@ -122,6 +133,11 @@ class Program:
         ):
             self.flush()
 
+    def push(self) -> None:
+        """Sends what is recorded, unless that is left to whoever has opened the program."""
+        if not self._lazy:
+            self.flush()
+
     def close(self) -> None:
         """The body has returned: nothing more is recorded but questions about text."""
         self.recording.close()
@@ -148,16 +164,39 @@ class Program:
     # Results -------------------------------------------------------------------------------------
 
     def receive(self, event: Event) -> None:
-        if isinstance(event, Failed):
+        if isinstance(event, Invoke):
+            self._invoke(event)
+        elif isinstance(event, Failed):
             self.results.receive(event, self._failure_of(event))
         else:
             self.results.receive(event)
+            if isinstance(event, Finished):
+                self.callables.close()
+
+    def _invoke(self, event: Invoke) -> None:
+        registered, reference = self.callables.find(event.function), weakref.ref(self)
+        if registered is None:
+            return
+
+        def is_wanted() -> bool:
+            program = reference()
+            return program is not None and not program.results.over
+
+        depth = self.callables.depth
+        invocation = Invocation(event, registered, depth, is_wanted, self.sink.answer)
+        self.sink.perform(invocation, self.callables)
 
     def _failure_of(self, event: Failed) -> Failure:
         label, location = self.recording.source(event.node)
         message = _NEEDED.sub(self._needed, event.message, count=1)
         error = from_wire(event.code, message, event.pointer)
-        return Failure(label, location, event.branch, error)
+        slots, branch = self.results.slots, event.branch
+        if event.value is not None and event.value < len(slots):
+            slot = slots[event.value]
+            branch = slot.branch if branch is None else branch
+            if slot.told is not None and str(slot.told) == event.message:
+                error = slot.told  # with the cause, which cannot travel
+        return Failure(label, location, branch, error)
 
     def _needed(self, found: re.Match[str]) -> str:
         label, location = self.recording.source(int(found.group(1)))

@@ -29,6 +29,8 @@ __all__ = ["append", "begin_role", "check_open", "end_role", "text_slot"]
 def check_open(branch: Branch) -> None:
     """Raises where nothing can be appended any more, instead of letting the program go on."""
     program = branch.program
+    if branch.joined and branch.closed_by != "join()":  # its failures are the election's matter
+        raise UsageError(f"nothing can be appended to this branch after {branch.closed_by}")
     failure = program.results.branch_failures.get(branch.number)
     if failure is not None:
         raise program_error(failure)
@@ -137,8 +139,20 @@ def _append_gen(branch: Branch, expr: GenExpr, location: str) -> None:
     slot = program.new_slot(label, location, branch.number, expr.output)
     slot.name, slot.samples = expr.name, sampling.n
     slot.report = report(expr.sampling, program.sampling)
-    node = Gen(branch.number, slot.value_id, _site(location, expr.name), sampling)
+    stop = None
+    if expr.save_stop is not None:
+        stop = program.new_slot(f"the stop of {label}", location, None)
+        stop.name, stop.samples = expr.save_stop, sampling.n
+    node = Gen(
+        branch.number,
+        slot.value_id,
+        _site(location, expr.name),
+        sampling,
+        stopped_by=None if stop is None else stop.value_id,
+    )
     _store(branch, slot)
+    if stop is not None and expr.save_stop is not None:
+        branch.set(expr.save_stop, stop)
     program.record(node, label, location, expr.output.constraint)
 
 
@@ -161,6 +175,7 @@ def _append_select(branch: Branch, expr: SelectExpr, location: str) -> None:
 
 
 def _store(branch: Branch, slot: Slot) -> None:
+    slot.is_output = True
     branch.log.append(slot)
     if slot.name is not None:
         branch.set(slot.name, slot)

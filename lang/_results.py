@@ -133,7 +133,7 @@ class Results:
         except WireError as error:
             self._fail(slot, Failure(slot.label, slot.location, slot.branch, error))
             return
-        if slot.branch is not None and not slot.label.startswith("text"):
+        if slot.is_output:
             for sample, text in enumerate(texts):
                 self._stream_text(slot, sample, text[len(slot.pieces.get(sample, "")) :])
         slot.settled = True

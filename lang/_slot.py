@@ -36,6 +36,7 @@ class Slot:
     name: str | None = None
     choices: tuple[str, ...] | None = None
     samples: int = 1
+    is_output: bool = False  # of a gen or select: its text is the branch's, and streams
     output: Output = TEXT
     report: Report = field(default_factory=Report)
     settled: bool = False
@@ -43,6 +44,7 @@ class Slot:
     meta: ValueMeta | None = None
     failure: Failure | None = None
     pieces: dict[int, str] = field(default_factory=dict)
+    told: FurcateError | None = None  # the last failure of it that this process has told of
     _parsed: list[object] = field(default_factory=list)
 
     def text(self) -> str:
@@ -50,31 +52,44 @@ class Slot:
         return self.texts()[0]
 
     def texts(self) -> list[str]:
-        if self.choices is not None:
-            return [self.choices[self._choice()]]
-        if isinstance(self.data, list):
-            return [str(text) for text in self.data]
-        return [str(self.data)]
+        return self._texts(self.data)
 
     def value(self) -> object:
         """What the program sees. Raises Truncated or ValidationFailed where the text is no value of
         the type; parsed once, so it is always the same object."""
-        parse = self.output.parse
-        if parse is None:
-            return self.data if self.choices is None else self.text()
+        if self.output.parse is None:
+            return self._read(self.data)
         if not self._parsed:
             if self.output.whole:
                 self._check_whole()
-            values = [parse(text) for text in self.texts()]
-            self._parsed.append(values if self.samples > 1 else values[0])
+            self._parsed.append(self._read(self.data))
         return self._parsed[0]
 
-    def _choice(self) -> int:
-        if self.choices is None or not isinstance(self.data, int):
-            raise WireError(f"{self.label} got {self.data!r}, which is no index of a choice")
-        if not 0 <= self.data < len(self.choices):
-            raise WireError(f"{self.label} got choice {self.data!r} of {len(self.choices)}")
-        return self.data
+    def read(self, data: Data) -> object:
+        """What the program sees of data that was told of this value elsewhere: in a region it has
+        other data each time."""
+        return self.value() if self.settled and self.data == data else self._read(data)
+
+    def _read(self, data: Data) -> object:
+        parse = self.output.parse
+        if parse is None:
+            return data if self.choices is None else self._texts(data)[0]
+        values = [parse(text) for text in self._texts(data)]
+        return values if self.samples > 1 else values[0]
+
+    def _texts(self, data: Data) -> list[str]:
+        if self.choices is not None:
+            return [self._choice(self.choices, data)]
+        if isinstance(data, list):
+            return [str(text) for text in data]
+        return [str(data)]
+
+    def _choice(self, choices: tuple[str, ...], index: Data) -> str:
+        if not isinstance(index, int):
+            raise WireError(f"{self.label} got {index!r}, which is no index of a choice")
+        if not 0 <= index < len(choices):
+            raise WireError(f"{self.label} got choice {index!r} of {len(choices)}")
+        return choices[index]
 
     def _check_whole(self) -> None:
         meta = self.meta if self.meta is not None else ValueMeta()

@@ -8,6 +8,7 @@ from furcate.errors import Cancelled, ProgramError, UsageError
 
 from ._body import body_ended, in_body
 from ._branch import Branch, Local
+from ._call import record_call
 from ._errors import StateError, branch_error, check_failed, wait_for_body
 from ._expr import Expr, as_expr
 from ._location import caller_location
@@ -15,13 +16,14 @@ from ._meta import Scores, meta_info, scores_of
 from ._record import append, check_open, text_slot
 from ._ref import Ref, resolve
 from ._scope import RoleScope
+from ._session import names_of, save
 from ._slot import Failure, Slot
 from ._stream import Events, Walk, drive, drive_async, walk_branch, walk_variable
 from ._transcript import Message, known_text, messages_of
 from ._variables import find, force, force_async, ref_of, slot_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from furcate.protocol.message import Usage
 
@@ -76,6 +78,21 @@ class ProgramState:
                 append(self._branch, body, caller_location())
         return scope
 
+    def call(
+        self, function: Callable[..., object], *args: object, expect_s: float | None = None
+    ) -> Ref:
+        """Calls `function` in this process once its arguments are there, and waits for nothing: the
+        Ref stands for what it returns.
+
+        Arguments are Refs, which it gets as the values that they stand for, and plain data; it
+        returns a str, int, float, bool, None or a list of them. It runs on a thread of the session,
+        an async function on the program's event loop. The calls of a branch follow one another.
+        What it raises is CallFailed where the Ref is used. `expect_s`: about how many seconds it
+        will take.
+        """
+        check_open(self._branch)
+        return record_call(self._branch, function, args, expect_s)
+
     def fork(self, n: int = 1, *, over: Iterable[object] | None = None) -> StateGroup:
         """Opens `n` children that begin with this state's text, or one for each element of `over`,
         which the child keeps as `item`. Waits for nothing."""
@@ -108,7 +125,12 @@ class ProgramState:
         self._branch.set(name, Local(value))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._branch.variables
+        branch = self._branch
+        session = branch.session
+        if name in branch.variables and not (session and name in session.recalled):
+            return True
+        names = names_of(branch)
+        return names is not None and name in self._program.value(names)  # type: ignore[operator]
 
     def get_var(self, name: str) -> Any:
         """The same as `state[name]`."""
@@ -160,6 +182,18 @@ class ProgramState:
         return (
             name not in self._branch.variables and not body_ended(program) and not in_body(program)
         )
+
+    def save(self, name: str, *, ttl: float | None = None) -> None:
+        """Keeps what this branch says, its turns and its variables as the session `name`: another
+        program goes on from it with `program.open(session=name).run(...)`.
+
+        Waits for nothing; the session is there once the values in it are. One of the same name is
+        replaced. It ends `ttl` seconds after its last use (an hour, if the server was not told
+        otherwise), with the server, or when too many others were used since. Variables that the
+        program has set itself are kept where they are strings, numbers, None or Refs.
+        """
+        check_open(self._branch)
+        save(self._branch, name, ttl)
 
     # Text ----------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ Sits on any Channel. Knows nothing of expressions, states or source lines.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 import weakref
@@ -13,20 +14,24 @@ from typing import TYPE_CHECKING, Self
 
 from furcate.errors import BackendError, FurcateError, UsageError, WireError
 from furcate.protocol.message import (
+    Answer,
     Cancel,
     Event,
+    Finished,
     Graph,
     Release,
     Request,
     Welcome,
 )
 
+from .call_pool import CallPool
 from .tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from furcate.lang._callables import Callables, Invocation
     from furcate.lang._program import Program
     from furcate.lang._recording import Taken
 
@@ -57,6 +62,7 @@ class Session:
         self._registry = threading.Lock()
         self._forgotten: SimpleQueue[int | None] = SimpleQueue()
         self._reaper: threading.Thread | None = None
+        self._calls: CallPool | None = None
         self.welcome: Welcome = channel.open(self._deliver, self._lose)
 
     @property
@@ -122,6 +128,36 @@ class Session:
         with self._sending:
             self._send([Cancel(program.id)])
 
+    def perform(self, invocation: Invocation, callables: Callables) -> None:
+        """On the event loop that the function is for, else on a thread of the session."""
+        loop = invocation.loop
+        if loop is None:
+            self._call_pool().submit(invocation)
+            return
+        running = invocation.run_async()
+        try:
+            future = asyncio.run_coroutine_threadsafe(running, loop)
+        except RuntimeError:  # the loop was closed just now
+            running.close()
+            self._call_pool().submit(invocation)
+            return
+        callables.started(future)
+
+    def _call_pool(self) -> CallPool:
+        with self._registry:
+            if self._calls is None:
+                self._calls = CallPool()
+            return self._calls
+
+    def answer(self, answer: Answer) -> None:
+        """Sends what a call has come to, unless its program is over."""
+        with self._registry:
+            reference = self._programs.get(answer.program)
+        program = reference() if reference is not None else None
+        if program is not None and not program.results.over:
+            with self._sending:
+                self._send([answer])
+
     def _send(self, requests: Sequence[Request]) -> None:
         if self._loss is not None or self._closed:
             return  # the programs have been told
@@ -140,6 +176,8 @@ class Session:
             program = reference() if reference is not None else None
             if program is not None:
                 program.receive(event)
+                if isinstance(event, Finished) and self._calls is not None:
+                    self._calls.refresh()
 
     def _lose(self, error: FurcateError) -> None:
         with self._registry:
@@ -169,8 +207,11 @@ class Session:
         self._lose(BackendError("the backend was closed before this was read"))
         with self._registry:
             self._closed = True
+            calls = self._calls
         self._forgotten.put(None)
         self._channel.close()
+        if calls is not None:
+            calls.close()
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from furcate.protocol.message import Failed
 
+from .elect import Stance
 from .interpret import interpret
 from .outlet import Base, Outlet
 from .roles import Roles
@@ -21,13 +22,17 @@ from .tail import ForkPoint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .calls import Errand
     from .cell import Cell, Failure
     from .content import Piece
+    from .elect import Election
     from .entry import Entry
+    from .mark import OpenMark
     from .program import Program
+    from .sessions import Saved
     from .stream import Stream
 
-__all__ = ["Branch"]
+__all__ = ["Branch", "Place"]
 
 # A failure with one of these codes is what every later value of the branch gets; any other has not
 # been reported yet and is the first one's own.
@@ -40,13 +45,31 @@ class Child:
     point: ForkPoint
 
 
-class Branch:
-    """`path` are the indices from the root, each among all children its parent ever forked."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a branch stands: what a child that begins there inherits."""
 
-    def __init__(self, program: Program, branch_id: int, path: tuple[int, ...]) -> None:
+    point: ForkPoint
+    num_pieces: int
+    roles: Roles
+    last_call: Cell | None
+
+
+class Branch:
+    """`origin` is the branch that this one is forked from, or the first that it is elected from;
+    `step` its index among all children that one ever forked, from its birth."""
+
+    def __init__(
+        self,
+        program: Program,
+        branch_id: int,
+        origin: Branch | None = None,
+        step: tuple[int, ...] = (),
+    ) -> None:
         self.program = program
         self.id = branch_id
-        self.path = path
+        self.origin = origin
+        self.step = step
         self.parent: Branch | None = None  # of a child, from its birth
         self.outlet = Outlet(program, self)
         self.pieces: list[Piece] = []  # appended since the birth
@@ -54,8 +77,14 @@ class Branch:
         self.start_roles = self.roles
         self.queue: deque[Entry] = deque()
         self.children: list[Child] = []
-        self.num_forked = 0
+        self.session: Saved | None = None  # that it was opened from
+        self.num_forked = 0  # in the order of the births: loops may come before
+        self.num_elected = 0
         self.num_draws = 0  # Gens and Selects so far
+        self.last_call: Cell | None = None
+        self.marks: dict[int, OpenMark] = {}  # by value
+        self.errands: dict[Errand, None] = {}
+        self.elections: list[Election] = []  # undecided ones that it stands in
         self.failure: Failure | None = None
         self.is_dropped = False
         self._is_born = False
@@ -70,17 +99,46 @@ class Branch:
 
     def bear(self, children: tuple[Branch, ...]) -> None:
         """Forks here."""
+        place = self.here()
+        for child in children:
+            child.step = (self.num_forked,)
+            self.num_forked += 1
+            self.bear_at(place, child)
+
+    def here(self) -> Place:
+        """Ends the text run, as a fork does."""
         point = ForkPoint()
         self.outlet.add_point(point)
-        for child in children:
-            child.parent = self
-            child.outlet.base = Base(self.outlet, point)
-            child.roles = child.start_roles = self.roles
-            child._num_inherited = len(self.pieces)
-            child._is_born = True
-            child.failure = child.failure or self.failure
-            self.children.append(Child(child, point))
-            self.program.agenda.append(child)
+        return Place(point, len(self.pieces), self.roles, self.last_call)
+
+    def bear_at(self, place: Place, child: Branch) -> None:
+        child.parent = self
+        child.outlet.base = Base(self.outlet, place.point)
+        child.roles = child.start_roles = place.roles
+        child.last_call = place.last_call
+        child._num_inherited = place.num_pieces
+        child._is_born = True
+        child.failure = child.failure or self.failure
+        self.children.append(Child(child, place.point))
+        self.program.agenda.append(child)
+
+    def be_stillborn(self, failure: Failure) -> None:
+        """There is nothing that this branch could begin from."""
+        self.failure = self.failure or failure
+        self._is_born = True
+        self.program.agenda.append(self)
+
+    @property
+    def path(self) -> tuple[int, ...]:
+        """The steps from the root."""
+        steps = [self.step, *(ancestor.step for ancestor in self.ancestors())]
+        return tuple(index for step in reversed(steps) for index in step)
+
+    def ancestors(self) -> Iterator[Branch]:
+        origin = self.origin
+        while origin is not None:
+            yield origin
+            origin = origin.origin
 
     def history(self) -> list[Piece]:
         """Everything that the branch says up to here, what it inherited included."""
@@ -103,7 +161,7 @@ class Branch:
     @property
     def is_over(self) -> bool:
         """Nothing more will ever be asked of the engine here."""
-        can_grow = not (self.is_dropped or self.failure or self.program.is_done)
+        can_grow = self.elections or not (self.is_dropped or self.failure or self.program.is_done)
         return self._is_born and not self.queue and not can_grow
 
     # Progress ------------------------------------------------------------------------------------
@@ -150,6 +208,7 @@ class Branch:
                 )
             )
         self.failure = failure.upstream()
+        self._fail_outs(entry)
 
     def fail_from(self, stream: Stream, node: int, failure: Failure) -> None:
         """The engine could not do a node of the branch's stream: children that branched off before
@@ -170,6 +229,8 @@ class Branch:
         while todo:
             branch = todo.pop()
             branch.failure = failure
+            for errand in list(branch.errands):
+                errand.cancel(failure)
             stream = branch.outlet.stream
             if stream is not None:
                 for node in stream.nodes:
@@ -198,8 +259,17 @@ class Branch:
             self.failure = _as_seen_later(self.failure)
         elif entry.cell is not None:
             self.program.resolve(entry.cell, self.failure.upstream())
+        self._fail_outs(entry)
         if entry.children:
             self.bear(entry.children)
+        if isinstance(entry.node, Stance):
+            entry.node.arrive()
+
+    def _fail_outs(self, entry: Entry) -> None:
+        for out in entry.outs:
+            assert self.failure is not None
+            self.program.resolve(out, _blame(self.failure, entry.ordinal))
+            self.failure = _as_seen_later(self.failure)
 
 
 def _blame(failure: Failure, ordinal: int) -> Failure:

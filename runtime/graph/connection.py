@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from furcate.errors import BackendError, FurcateError, UsageError, WireError
+from furcate.errors import BackendError, FurcateError, Overloaded, UsageError, WireError
 from furcate.protocol.message import (
     PROTOCOL_VERSION,
+    Answer,
     Bye,
     Cancel,
     Constraints,
@@ -22,12 +23,14 @@ from furcate.protocol.message import (
     Refused,
     Release,
     Segments,
+    Unpin,
     Usage,
     Welcome,
 )
 
 from .intake import take_nodes
 from .program import Program
+from .quota import Quota
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -52,6 +55,7 @@ class Connection:
         self._desk = desk
         self._is_greeted = False
         self._num_segment_chars = 0
+        self._quota = Quota(desk.setting.limits)
 
     def receive(self, request: Request, now: float) -> None:
         if self.is_closed:
@@ -76,6 +80,18 @@ class Connection:
         self.constraints.clear()
         self.segments.clear()
 
+    def overload(self, programs: set[int]) -> None:
+        """The client does not read: what runs ends, and what was to be told of `programs` is
+        lost."""
+        why = "the client does not read what comes of its programs, and too much is held for it"
+        running = {key: each for key, each in self.programs.items() if not each.is_finished}
+        for program_id, program in running.items():
+            del self.programs[program_id]
+            self._guarded(program, program.release)
+            self._tell(Finished(program_id, program.usage, Overloaded.code, why))
+        for program_id in sorted(programs - running.keys()):
+            self._tell(Finished(program_id, Usage(), Overloaded.code, why))
+
     def _receive(self, request: Request, now: float) -> None:
         if not self._is_greeted and not isinstance(request, Hello):
             raise WireError(f"the first request must be Hello, got {type(request).__name__}")
@@ -88,10 +104,15 @@ class Connection:
                 self._add_constraints(request)
             case Graph():
                 self._take_graph(request, now)
+            case Answer():
+                self._answer(request)
             case Cancel(program=program_id, branch=branch):
                 self._cancel(program_id, branch)
+            case Unpin(name=name, tenant=tenant):
+                self._desk.sessions.pins.unpin(tenant, name)
             case Release(programs=program_ids):
                 for program_id in program_ids:
+                    self._quota.end(program_id)
                     if (program := self.programs.pop(program_id, None)) is not None:
                         self._guarded(program, program.release)
             case Bye():
@@ -108,9 +129,17 @@ class Connection:
             )
             return
         self._is_greeted = True
-        ready = self._desk.setting.ready
+        setting = self._desk.setting
+        ready, limits = setting.ready, setting.limits
         self._tell(
-            Welcome(PROTOCOL_VERSION, ready.model, ready.tokenizer_fingerprint, ready.max_context)
+            Welcome(
+                PROTOCOL_VERSION,
+                ready.model,
+                ready.tokenizer_fingerprint,
+                ready.max_context,
+                limits.open_programs,
+                limits.open_bytes,
+            )
         )
 
     def _add_segments(self, request: Segments) -> None:
@@ -142,13 +171,14 @@ class Connection:
         self._guarded(program, lambda: self._extend_program(program, graph))
 
     def _extend_program(self, program: Program, graph: Graph) -> None:
-        first = program.num_nodes
+        first = program.num_taken
         try:
             _check_order(program, graph)
+            self._quota.grow(graph)
             program.next_epoch += 1
             take_nodes(program, self, graph.nodes)
         except FurcateError as error:
-            program.abort(error.code, str(error), rest=graph.nodes[program.num_nodes - first :])
+            program.abort(error.code, str(error), rest=graph.nodes[program.num_taken - first :])
             return
         if graph.done and not program.is_done:
             program.is_done = program.streams_changed = True
@@ -163,6 +193,8 @@ class Connection:
             problem = ("usage", f"program {graph.program} begins with delta {graph.epoch}, not 0")
         elif graph.options is None:
             problem = ("usage", f"the first delta of program {graph.program} has no options")
+        else:
+            problem = self._reserve(graph)
         if problem is not None or graph.options is None:
             self._tell(Finished(graph.program, Usage(), *(problem or ())))
             return None
@@ -175,12 +207,21 @@ class Connection:
             desk.setting,
             desk.streams,
             self._tell,
+            desk.sessions,
             deadline,
         )
         self.programs[graph.program] = program
         if deadline is not None:
             desk.deadlines.add(deadline, program)
         return program
+
+    def _reserve(self, graph: Graph) -> tuple[str, str] | None:
+        """Why there is no room for the program."""
+        try:
+            self._quota.open(graph)
+        except Overloaded as error:
+            return error.code, str(error)
+        return None
 
     def _cancel(self, program_id: int, branch: int | None) -> None:
         program = self.programs.get(program_id)
@@ -190,6 +231,11 @@ class Connection:
             self._guarded(program, lambda: program.abort("cancelled", "the program was cancelled"))
         else:
             self._guarded(program, lambda: program.cancel_branch(branch))
+
+    def _answer(self, answer: Answer) -> None:
+        program = self.programs.get(answer.program)
+        if program is not None:
+            self._guarded(program, lambda: program.answer(answer))
 
     def _guarded(self, program: Program, action: Callable[[], None]) -> None:
         try:
@@ -202,6 +248,8 @@ class Connection:
         self._tell(Refused(code, message))
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, Finished):
+            self._quota.end(event.program)
         self._desk.outbox.tell(self.client, event)
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from furcate.protocol.graph import Gen, Select
 from furcate.protocol.stream import Hint
 
+from .entry import Step
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -46,31 +48,17 @@ def _hints(program: Program) -> Iterator[tuple[Stream, Hint]]:
         return
     outlook = _Outlook(program)
     of_branches: set[Stream] = set()
-    for branch in program.branches.values():
+    for branch in program.all_branches():
         stream = branch.outlet.stream
         if stream is None:
             continue
         of_branches.add(stream)
         if stream.launched and not (stream.cancelled or stream.ended):
             path, num_waiting = outlook.path(branch), outlook.num_waiting(branch)
-            yield stream, Hint(stream.id, path, num_waiting, _next_use(branch, stream))
+            yield stream, Hint(stream.id, path, num_waiting, *outlook.next_use(branch, stream))
     for stream in program.streams:  # the samples of a generation, which nothing comes after
         if stream not in of_branches and stream.launched and not stream.cancelled:
             yield stream, Hint(stream.id, next_use="dead")
-
-
-def _next_use(branch: Branch, stream: Stream) -> NextUse:
-    """Of the stream's tokens: by what comes next on the branch, and by those that are to begin from
-    it. Who waits for a value of it needs the text only."""
-    if stream.closed:
-        return "dead"
-    todo = [branch]
-    while todo:
-        each = todo.pop()
-        if each.queue:
-            return "scheduled"
-        todo.extend(c.branch for c in each.children if c.branch.outlet.stream is None)
-    return "idle"
 
 
 class _Outlook:
@@ -82,11 +70,33 @@ class _Outlook:
         self._next: dict[int, set[Branch]] = {}  # those of them that wait for what its stream has
         self._paths: dict[Branch, int] = {}
         self._paths_of_queues: dict[Branch, int] = {}
-        held_up = [branch for branch in program.branches.values() if branch.queue]
+        self._asked: dict[Branch, list[float | None]] = {}  # what holds them up is the client's
+        awaited = program.calls.awaited()
+        held_up = [branch for branch in program.all_branches() if branch.queue]
         queued = {entry.cell for branch in held_up for entry in branch.queue}
         for branch in held_up:
             for cell in _needed_by(branch):
                 self._note(branch, cell, cell in queued)
+                if cell in awaited:
+                    self._asked.setdefault(branch, []).append(awaited[cell])
+
+    def next_use(self, branch: Branch, stream: Stream) -> tuple[NextUse, float | None]:
+        """Of the stream's tokens, and in how many seconds: by what comes next on the branch, and by
+        those that are to begin from it. Who waits for a value of it needs the text only."""
+        if stream.closed:
+            return "dead", None
+        expected: list[float] = []
+        todo = [branch]
+        while todo:
+            each = todo.pop()
+            if each.queue and each not in self._asked:
+                return "scheduled", None
+            known = [seconds for seconds in self._asked.get(each, ()) if seconds is not None]
+            if known:
+                expected.append(max(known))
+            todo.extend(c.branch for c in each.children if c.branch.outlet.stream is None)
+            todo.extend(_elected(each))
+        return "idle", min(expected, default=None)
 
     def _note(self, branch: Branch, cell: Cell, is_queued: bool) -> None:
         """The branch waits for the cell; `is_queued`: no stream has got the node of that yet."""
@@ -111,6 +121,8 @@ class _Outlook:
                 stream = child.branch.outlet.stream
                 pending = 0 if stream is None else stream.num_pending
                 longest = max(longest, pending + self.path(child.branch, depth + 1))
+        for child in _elected(branch):
+            longest = max(longest, self.path(child, depth + 1))
         for other in self._next.get(branch.id, ()):
             longest = max(longest, self._path_of_queue(other, depth + 1))
         self._paths[branch] = longest
@@ -122,7 +134,7 @@ class _Outlook:
             return known or 0
         longest = count = 0
         for entry in branch.queue:
-            count += isinstance(entry.node, (Gen, Select))
+            count += _num_generations(entry.node)
             longest = max(longest, count)
             for child in entry.children:
                 longest = max(longest, count + self.path(child, depth + 1))
@@ -130,6 +142,15 @@ class _Outlook:
                 longest = max(longest, count + self._path_of_queue(other, depth + 1))
         self._paths_of_queues[branch] = longest
         return longest
+
+
+def _elected(branch: Branch) -> Iterator[Branch]:
+    """Those that may begin from the branch, if it is chosen."""
+    return (child for election in branch.elections for child in election.children)
+
+
+def _num_generations(node: object) -> int:
+    return node.num_generations if isinstance(node, Step) else int(isinstance(node, (Gen, Select)))
 
 
 def _needed_by(branch: Branch) -> Iterator[Cell]:

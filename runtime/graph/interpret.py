@@ -17,8 +17,10 @@ from furcate.protocol.graph import (
     Gen,
     Ids,
     Join,
+    Mark,
     Pin,
     Role,
+    Score,
     Select,
     Special,
     Text,
@@ -32,11 +34,14 @@ from .cell import Cell, Failure, Ready
 from .choice import Choice
 from .content import Exact, RoleMark, fill_text, holes, spell_all, text_of
 from .derived import Derived
-from .entry import Share
+from .elect import Stance
+from .entry import Share, Step
 from .generation import Generation
+from .mark import begin_mark, end_mark
 from .pins import pin_branch
 from .rewind import rewind
 from .saving import Saving, save_branch
+from .score import score_text
 from .seeds import generation_seed
 from .stream import Origin
 
@@ -55,12 +60,20 @@ __all__ = ["interpret"]
 def interpret(branch: Branch, entry: Entry) -> None:
     for need in entry.needs:
         if isinstance(need.outcome, Failure):
-            branch.fail(entry, need.outcome.upstream())
+            _fail(branch, entry, need.outcome.upstream())
             return
     try:
         _apply(branch, entry)
     except FurcateError as error:
-        branch.fail(entry, Failure.of(error, entry.ordinal))
+        _fail(branch, entry, Failure.of(error, entry.ordinal))
+
+
+def _fail(branch: Branch, entry: Entry, failure: Failure) -> None:
+    """A score changes nothing on its branch, whatever becomes of it."""
+    if isinstance(entry.node, Score) and entry.cell is not None:
+        branch.program.resolve(entry.cell, failure)
+    else:
+        branch.fail(entry, failure)
 
 
 def _apply(branch: Branch, entry: Entry) -> None:
@@ -88,8 +101,18 @@ def _apply(branch: Branch, entry: Entry) -> None:
             _call(branch, entry, entry.node)
         case TextOf():
             _text_of(branch, entry)
+        case Score():
+            score_text(branch, entry)
+        case Mark(edge="begin"):
+            begin_mark(branch, entry.node)
+        case Mark():
+            end_mark(branch, entry, entry.node)
+        case Step():
+            entry.node.run(branch, entry)
         case Share():
             _give(branch, entry.node)
+        case Stance():
+            entry.node.arrive()
         case Saving():
             save_branch(branch, entry.ordinal, entry.node)
         case Pin():

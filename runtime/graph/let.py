@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from furcate.protocol.graph import LetOp
+    from furcate.protocol.message import Element
 
     Charge = Callable[[int], None]
 
@@ -34,6 +35,7 @@ ARITY: dict[str, tuple[int, int]] = {
     "removesuffix": (2, 2),
     "len": (1, 1),
     "item": (2, 2),
+    "list": (0, 2**31),
 }
 
 # A case mapping may turn one character into up to three.
@@ -54,6 +56,8 @@ def run_let(op: LetOp, args: Sequence[Ready], charge: Charge) -> Ready:
         return literal(len(data) if isinstance(data, list) else len(_text(op, args[0])))
     if op == "item":
         return _item(args[0], args[1].data)
+    if op == "list":
+        return _list(args, charge)
     texts = [_text(op, arg) for arg in args]
     if op == "concat":
         separator, *parts = texts
@@ -66,6 +70,16 @@ def run_let(op: LetOp, args: Sequence[Ready], charge: Charge) -> Ready:
     text, *rest = texts
     charge(len(text) * MAX_CASE_GROWTH)
     return literal(getattr(text, op)(*rest))  # the op's name is one of ARITY's
+
+
+def _list(args: Sequence[Ready], charge: Charge) -> Ready:
+    elements: list[Element | list[Element]] = []
+    for arg in args:
+        if isinstance(arg.data, list) and any(isinstance(each, list) for each in arg.data):
+            raise UsageError("let 'list' takes elements and lists of them, got a list of lists")
+        charge(len(arg.text or "") + 8)
+        elements.append(arg.data)  # type: ignore[arg-type]  # a list in it holds elements alone
+    return Ready(elements, None)
 
 
 def _text(op: str, value: Ready) -> str:

@@ -8,22 +8,37 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from furcate.errors import CapacityError, FurcateError
-from furcate.protocol.graph import Gen, Let, Select, TextOf
+from furcate.errors import CapacityError, FurcateError, WireError
+from furcate.protocol.graph import (
+    Call,
+    Elect,
+    Gen,
+    Let,
+    Mark,
+    Pin,
+    Recall,
+    Score,
+    Select,
+    TextOf,
+)
 from furcate.protocol.message import Failed, Finished, Usage, Value
 
-from .cell import Cell, Failure
+from .calls import Calls
+from .cell import Cell, Failure, Ready
+from .scope import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from furcate.protocol.graph import Node
-    from furcate.protocol.message import Event, Options, ValueMeta
+    from furcate.protocol.message import Answer, Event, Options, ValueMeta
 
     from .branch import Branch
     from .cell import Outcome, Waiter
+    from .sessions import Sessions
     from .setting import Setting
     from .stream import Stream
     from .streams import Streams
@@ -31,6 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["Program"]
 
 log = logging.getLogger(__name__)
+
+VALUED = (Gen, Select, Score, Mark, Let, TextOf, Call, Recall, Pin)
 
 
 class Program:
@@ -44,6 +61,7 @@ class Program:
         setting: Setting,
         streams: Streams,
         tell: Callable[[Event], None],
+        sessions: Sessions,
         deadline: float | None = None,
     ) -> None:
         self.id = program_id
@@ -51,10 +69,13 @@ class Program:
         self.options = options
         self.setting = setting
         self.streams_table = streams
+        self.sessions = sessions
         self.deadline = deadline
-        self.branches: dict[int, Branch] = {}
-        self.cells: dict[int, Cell] = {}  # by value id
-        self.num_nodes = 0
+        self.scope = Scope()
+        self.inner_branches: list[Branch] = []  # of runs of regions
+        self.num_nodes = 0  # those inside regions included
+        self.num_taken = 0  # those outside
+        self._num_region_nodes = 0
         self.num_forked = 0
         self.num_roots = 0
         self.next_epoch = 0
@@ -66,9 +87,25 @@ class Program:
         self.streams_changed = False
         self.hints_changed = False
         self.agenda: deque[Waiter] = deque()
-        self._pending: dict[int, Cell] = {}  # values without an outcome
+        self.calls = Calls(program_id, self.emit)
+        self._pending: dict[Cell, None] = {}  # values without an outcome
         self._derived_chars = 0
         self._tell: Callable[[Event], None] | None = tell
+
+    @property
+    def branches(self) -> dict[int, Branch]:
+        """Those that the client can name."""
+        return self.scope.branches
+
+    @property
+    def cells(self) -> dict[int, Cell]:
+        """The values that the client can name."""
+        return self.scope.cells
+
+    def all_branches(self) -> Iterator[Branch]:
+        """Parents before their children."""
+        yield from self.branches.values()
+        yield from self.inner_branches
 
     @property
     def is_open(self) -> bool:
@@ -77,37 +114,43 @@ class Program:
     @property
     def is_idle(self) -> bool:
         """It waits for nothing but its client."""
-        queued = any(branch.queue for branch in self.branches.values())
-        return not (self.streams or self.agenda or self._pending or queued)
+        queued = any(branch.queue for branch in self.all_branches())
+        return not (self.streams or self.agenda or self.calls or self._pending or queued)
 
     def check(self) -> None:
         assert not self.agenda, "work left undone"
         if self.is_finished and self.abortion is None:
             assert self.is_idle, "finished with something open"
-        for cell in self._pending.values():
+        for cell in self._pending:
             assert cell.outcome is None, "a resolved value counts as pending"
 
     # Values --------------------------------------------------------------------------------------
 
-    def declare(self, value: int, ordinal: int, branch: int | None) -> Cell:
-        cell = self.cells[value] = self._pending[value] = Cell(ordinal, branch, value)
+    def declare(self, scope: Scope, value: int, ordinal: int, branch: int | None) -> Cell:
+        cell = scope.cells[value] = Cell(ordinal, branch, value, is_inner=scope.is_inner)
+        self._pending[cell] = None
         return cell
 
     def resolve(self, cell: Cell, outcome: Outcome, meta: ValueMeta | None = None) -> None:
         """Gives a cell its outcome and tells the client; changes nothing if it has one."""
         if cell.outcome is not None:
             return
+        if isinstance(outcome, Ready) and meta is not None:
+            outcome = replace(outcome, meta=meta)
         cell.outcome = outcome
         self.hints_changed = True
         self.agenda.extend(cell.waiters)
         cell.waiters.clear()
         if cell.value is None:
             return
-        del self._pending[cell.value]
+        del self._pending[cell]
         if isinstance(outcome, Failure):
-            self.emit(_failed(self.id, cell, outcome))
-        else:
-            self.emit(Value(self.id, cell.value, outcome.data, meta))
+            if not cell.is_inner:
+                self.emit(_failed(self.id, cell, outcome))
+            elif outcome.code not in ("upstream", "cancelled") and self.abortion is None:
+                self.emit(_failed(self.id, replace(cell, value=None), outcome))
+        elif self.options.stream or not cell.is_inner:
+            self.emit(Value(self.id, cell.value, outcome.data, outcome.meta, outcome.source))
 
     def derive(self, derived: Waiter) -> None:
         self.agenda.append(derived)
@@ -121,6 +164,24 @@ class Program:
                 "join or copy less of them"
             )
         self._derived_chars += num_chars
+
+    def charge_nodes(self, count: int) -> None:
+        """Counts the nodes of a run of a region."""
+        limit = self.setting.limits.region_nodes
+        if self._num_region_nodes + count > limit:
+            raise CapacityError(
+                f"the loops and cases of a program may run {limit} nodes, these run more; lower "
+                "max_iters or put less into the body"
+            )
+        self._num_region_nodes += count
+
+    def charge_forks(self, count: int) -> None:
+        limit = self.setting.limits.forks
+        if self.num_forked + count > limit:
+            raise CapacityError(
+                f"a program may fork off {limit} branches, this one forks {self.num_forked + count}"
+            )
+        self.num_forked += count
 
     def emit(self, event: Event) -> None:
         if self._tell is not None:
@@ -140,13 +201,14 @@ class Program:
         if self.hints_changed:
             self.hints_changed = False
             self.streams_table.to_hint[self] = None
-        if not self.streams and not self.is_finished and (self.is_done or self.abortion):
+        is_open = self.streams or self.calls or self.is_finished
+        if not is_open and (self.is_done or self.abortion):
             self._finish()
 
     def _end_streams(self) -> None:
         """Ends each stream that can get no more nodes and that no child will begin from."""
         needed: set[Branch] = set()
-        for branch in reversed(self.branches.values()):  # children before their parents
+        for branch in reversed(list(self.all_branches())):  # children before their parents
             stream = branch.outlet.stream
             is_needed = branch in needed or not branch.is_over
             if stream is not None and not is_needed:
@@ -172,14 +234,15 @@ class Program:
         if not self.is_open:
             return
         self.abortion = Failure(code, message, self.num_nodes)
-        for cell in list(self._pending.values()):
+        for cell in list(self._pending):
             self.resolve(cell, Failure(code, message, cell.ordinal))
         self.refuse_nodes(rest)
         for stream in list(self.streams):
             self.streams_table.cancel(stream)
         self.agenda.clear()
-        self.branches.clear()
-        self.cells.clear()
+        self.scope = Scope()
+        self.inner_branches.clear()
+        self.calls.clear()
         if at_once:
             self._finish()
         self.settle()
@@ -205,10 +268,22 @@ class Program:
         """Nodes that come too late: whoever waits for their values must know."""
         assert self.abortion is not None
         for node in nodes:
-            if isinstance(node, (Gen, Select, Let, TextOf)) and node.value not in self.cells:
-                branch = None if isinstance(node, Let) else node.branch
-                self.emit(_failed(self.id, Cell(self.num_nodes, branch, node.value), self.abortion))
+            branch = node.branch if isinstance(node, (Gen, Select, TextOf)) else None
+            for value in _values_of(node):
+                if value not in self.cells:
+                    cell = Cell(self.num_nodes, branch, value)
+                    self.emit(_failed(self.id, cell, self.abortion))
             self.num_nodes += 1
+
+    def answer(self, answer: Answer) -> None:
+        """What the client says of a call; late ones change nothing."""
+        if not self.is_open:
+            return
+        try:
+            self.calls.answer(answer)
+        except WireError as error:
+            self.abort(error.code, str(error))
+        self.settle()
 
     def cancel_branch(self, branch_id: int) -> None:
         branch = self.branches.get(branch_id)
@@ -220,6 +295,16 @@ class Program:
         """The client is not interested any more: nothing is told from here on."""
         self._tell = None
         self.abort("cancelled", "the program was released")
+
+
+def _values_of(node: Node) -> Iterator[int]:
+    """What the client knows by a number of its own."""
+    if isinstance(node, VALUED):
+        yield node.value
+    if isinstance(node, Gen) and node.stopped_by is not None:
+        yield node.stopped_by
+    if isinstance(node, Elect):
+        yield node.order
 
 
 def _failed(program: int, cell: Cell, failure: Failure) -> Failed:

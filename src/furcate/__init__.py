@@ -3,6 +3,7 @@ them."""
 
 from furcate.errors import (
     BackendError,
+    CallFailed,
     Cancelled,
     CapacityError,
     ConnectionFailed,
@@ -20,6 +21,7 @@ from furcate.errors import (
     ProgramError,
     TemplateError,
     Truncated,
+    Unset,
     UpstreamFailed,
     UsageError,
     ValidationFailed,
@@ -63,6 +65,7 @@ from furcate.version import __version__
 
 __all__ = [
     "BackendError",
+    "CallFailed",
     "Cancelled",
     "CapacityError",
     "ConnectionFailed",
@@ -91,6 +94,7 @@ __all__ = [
     "StreamEvent",
     "TemplateError",
     "Truncated",
+    "Unset",
     "UpstreamFailed",
     "UsageError",
     "ValidationFailed",

@@ -18,6 +18,8 @@
     │   ├── Truncated             the output was cut before it was complete
     │   ├── ValidationFailed      the output is complete and does not fit its type
     │   ├── DeadEnd               a constraint allows no further token
+    │   ├── Unset                 a variable that nothing has set: its case was not taken
+    │   ├── CallFailed            a function that the program calls has raised
     │   └── UpstreamFailed        a node that this one depends on has failed
     ├── Cancelled                 the program was cancelled
     ├── DeadlineExceeded          the program ran past its timeout
@@ -33,6 +35,7 @@ from typing import ClassVar
 
 __all__ = [
     "BackendError",
+    "CallFailed",
     "Cancelled",
     "CapacityError",
     "ConnectionFailed",
@@ -50,6 +53,7 @@ __all__ = [
     "ProgramError",
     "TemplateError",
     "Truncated",
+    "Unset",
     "UpstreamFailed",
     "UsageError",
     "ValidationFailed",
@@ -152,6 +156,19 @@ class ValidationFailed(GenerationError):
 
 class DeadEnd(GenerationError):
     code = "grammar_dead_end"
+
+
+class CallFailed(GenerationError):
+    """`__cause__` is what the function has raised."""
+
+    code = "call"
+
+
+class Unset(GenerationError):
+    """Of a variable that only some cases of a switch set, or only a loop that never ran. It is no
+    error of the program unless the variable is used."""
+
+    code = "unset"
 
 
 class UpstreamFailed(GenerationError):
