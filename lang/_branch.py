@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from furcate.errors import UsageError
 
 from ._slot import Slot
 
 if TYPE_CHECKING:
     from ._program import Program
+    from ._session import Opened
 
-__all__ = ["Branch", "Entry", "Gathered", "RoleMark", "Variable"]
+__all__ = ["Branch", "Elected", "Entry", "Gathered", "Local", "RoleMark", "Variable", "new_branch"]
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,27 @@ class Local:
     value: object
 
 
-Entry = str | Slot | RoleMark
-Variable = Slot | Gathered | Local | None
+@dataclass(frozen=True, slots=True)
+class Elected(Generic[T]):
+    """What the candidate at that rank of an election has; `elements` are all candidates'. Which one
+    it is stands in the list that `order` will be."""
+
+    order: Slot
+    rank: int
+    elements: tuple[T, ...]
+
+    @property
+    def chosen(self) -> T:
+        """The one, once the order is there."""
+        order = self.order.data
+        assert isinstance(order, list)
+        index = order[self.rank]
+        assert isinstance(index, int)
+        return self.elements[index]
+
+
+Entry = str | Slot | RoleMark | Elected["list[Entry]"]
+Variable = Slot | Gathered | Local | Elected["Variable"] | None
 
 
 @dataclass(eq=False)
@@ -54,10 +79,17 @@ class Branch:
     fork_point: int = 0  # length of the log where this branch left its parent
     own: dict[str, Variable] = field(default_factory=dict)  # variables set on this branch
     role: str | None = None
+    scopes: set[str] = field(default_factory=set)  # names of the var_scopes that are open
     joined: bool = False
+    closed_by: str = "join()"  # what it was that ended the branch, if it is joined
+    lineage: tuple[int, ...] = ()  # the numbers of those it was forked off, the eldest first
     item: object = None
+    session: Opened | None = None  # what the program began from
 
     def set(self, name: str, variable: Variable) -> None:
+        """Raises UsageError inside a var_scope of that name, which is about to set it."""
+        if name in self.scopes:
+            raise UsageError(f"{name!r} is set inside the var_scope {name!r}: use another name")
         self.variables[name] = variable
         self.own[name] = variable
         if self.program.streams:
@@ -65,15 +97,21 @@ class Branch:
 
     def child(self, number: int, item: object = None) -> Branch:
         """A branch that begins with everything this one has."""
-        child = Branch(
-            self.program,
-            number,
-            variables=dict(self.variables),
-            log=list(self.log),
-            fork_point=len(self.log),
-            role=self.role,
-            item=item,
-        )
-        drop = weakref.finalize(child, self.program.recording.dropped.append, number)
-        drop.atexit = False
+        child = new_branch(self.program, number)
+        child.variables = dict(self.variables)
+        child.log, child.fork_point = list(self.log), len(self.log)
+        child.role, child.item, child.session = self.role, item, self.session
+        child.lineage = (*self.lineage, self.number)
         return child
+
+    def close(self, by: str) -> None:
+        """Nothing more can be appended."""
+        self.joined, self.closed_by = True, by
+
+
+def new_branch(program: Program, number: int) -> Branch:
+    """One whose end the runtime is told of: when the last handle of it has gone."""
+    branch = Branch(program, number)
+    drop = weakref.finalize(branch, program.recording.dropped.append, number)
+    drop.atexit = False
+    return branch

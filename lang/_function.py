@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
@@ -13,6 +15,7 @@ from ._explain import explain
 from ._options import RunOptions, Signature
 from ._progress import with_progress
 from ._run import Call, run, run_async, start_async
+from ._session import check_session_name
 
 if TYPE_CHECKING:
     from ._state import ProgramState
@@ -39,6 +42,7 @@ class Function(Generic[P, R]):
             raise UsageError(f"@function decorates a function, got {body!r}")
         self._body = body
         self._signature = Signature(body)
+        self._session: str | None = None
         update_wrapper(self, body)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState:
@@ -131,6 +135,13 @@ class Function(Generic[P, R]):
             states = with_progress(states, len(calls), self._name)
         return states if generator_style else list(states)
 
+    def open(self, *, session: str) -> Function[P, R]:
+        """The same program, which goes on from what `state.save(session)` has kept: its text, its
+        turns, and its variables, which the state has by the same names."""
+        opened = copy.copy(self)
+        opened._session = check_session_name(session)
+        return opened
+
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """What the program would send, node by node, and where it would wait for a value; runs the
         body once with placeholders for values, without a backend."""
@@ -145,14 +156,14 @@ class Function(Generic[P, R]):
         self, args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> tuple[Call, RunOptions]:
         own, options = self._signature.split(args, kwargs)
-        return Call(self._body, args, own), options
+        return Call(self._body, args, own), replace(options, session=self._session)
 
     def _calls(
         self, items: Sequence[Item], kwargs: Mapping[str, object]
     ) -> tuple[list[Call], RunOptions]:
         if isinstance(items, str | Mapping) or not isinstance(items, Sequence):
             raise UsageError(f"run_batch() takes a list of dicts or tuples, got {items!r}")
-        options = self._signature.options(kwargs)
+        options = replace(self._signature.options(kwargs), session=self._session)
         calls = []
         for item in items:
             if isinstance(item, Mapping):

@@ -30,14 +30,25 @@ class RunOptions:
     stream: bool = False
     timeout_s: float | None = None
     seed: int | None = None
+    priority: int = 0
+    tenant: str = ""
+    session: str | None = None  # that the program begins from
 
     def wire(self, index: int = 0) -> Options:
         """Of one program; the items of a batch with a seed count up from it."""
         seed = secrets.randbelow(_SEEDS) if self.seed is None else (self.seed + index) % 2**64
-        return Options(seed=seed, stream=self.stream, timeout_s=self.timeout_s)
+        return Options(
+            seed=seed,
+            stream=self.stream,
+            timeout_s=self.timeout_s,
+            priority=self.priority,
+            tenant=self.tenant,
+        )
 
 
-_RUN_ONLY = frozenset({"backend", "stream", "timeout", "seed", "sampling"})
+_RUN_ONLY = frozenset({"backend", "stream", "timeout", "seed", "sampling", "priority", "tenant"})
+_MAX_PRIORITY = 100
+_MAX_TENANT_CHARS = 256
 
 
 class Signature:
@@ -106,7 +117,29 @@ def run_options(given: Mapping[str, object]) -> RunOptions:
         stream,
         float(timeout) if timeout is not None else None,
         seed,
+        _priority(given.get("priority")),
+        _tenant(given.get("tenant")),
     )
+
+
+def _priority(value: object) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MAX_PRIORITY:
+        raise UsageError(
+            f"priority must be an integer from -{_MAX_PRIORITY} to {_MAX_PRIORITY}, got {value!r}"
+        )
+    return value
+
+
+def _tenant(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > _MAX_TENANT_CHARS:
+        raise UsageError(
+            f"tenant must be a name of at most {_MAX_TENANT_CHARS} characters, got {value!r:.300}"
+        )
+    return value
 
 
 def _after_a_name(reason: str) -> str:

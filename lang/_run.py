@@ -16,6 +16,7 @@ from ._branch import Branch
 from ._default import backend_or_default
 from ._program import Program, Sink, program_error
 from ._ref import resolve
+from ._session import open_session
 from ._state import ProgramState
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ def open_state(
     program = Program(
         sink, options.wire(index), sampling=options.sampling, name=call.name, lazy=lazy
     )
-    return ProgramState(Branch(program, 0))
+    branch = Branch(program, 0)
+    if options.session is not None:
+        open_session(branch, options.session)
+    return ProgramState(branch)
 
 
 def execute(state: ProgramState, call: Call) -> None:

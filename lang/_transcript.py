@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ._branch import RoleMark
+from ._branch import Elected, RoleMark
+from ._elect import log_of
+from ._session import turns_of
 from ._slot import Slot
 
 if TYPE_CHECKING:
@@ -19,9 +21,9 @@ Message = dict[Literal["role", "content"], str]
 
 def messages_of(branch: Branch) -> list[Message]:
     """The turns; waits for their text."""
-    turns: list[Message] = []
+    turns = _turns_before(branch)
     role = None
-    for entry in list(branch.log):
+    for entry in log_of(branch):
         if isinstance(entry, RoleMark):
             role = entry.role if entry.edge == "begin" else None
             if role is not None:
@@ -29,6 +31,14 @@ def messages_of(branch: Branch) -> list[Message]:
         elif role is not None:
             turns[-1]["content"] += _text_of(branch, entry)
     return turns
+
+
+def _turns_before(branch: Branch) -> list[Message]:
+    """Those of the session that the program began from."""
+    slot = turns_of(branch)
+    pairs = branch.program.value(slot) if slot is not None else []
+    assert isinstance(pairs, list)
+    return [{"role": role, "content": text} for role, text in pairs]
 
 
 def _text_of(branch: Branch, entry: Entry) -> str:
@@ -40,8 +50,13 @@ def _text_of(branch: Branch, entry: Entry) -> str:
 
 def known_text(branch: Branch) -> Iterator[str]:
     """What is known without waiting; a value that is not there shows as its label."""
-    for entry in list(branch.log):
-        if isinstance(entry, str):
+    todo = list(reversed(branch.log))
+    while todo:
+        entry = todo.pop()
+        if isinstance(entry, Elected):
+            is_decided = entry.order.settled and entry.order.failure is None
+            todo += reversed(entry.chosen if is_decided else [f"<{entry.order.label}>"])
+        elif isinstance(entry, str):
             yield entry
         elif isinstance(entry, Slot):
             there = entry.settled and entry.failure is None

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from furcate.errors import ProgramError, UsageError
+from furcate.protocol.graph import Operand, ValueRef
 
-from ._branch import Gathered, Local
+from ._branch import Elected, Gathered, Local
 from ._ref import Ref, let
+from ._session import recall
 from ._slot import Slot
 
 if TYPE_CHECKING:
     from ._branch import Branch, Variable
     from ._program import Program
 
-__all__ = ["find", "force", "force_async", "ref_of", "slot_of"]
+__all__ = ["decided", "find", "force", "force_async", "ref_of", "slot_of"]
 
 
 class _UnknownVariable(UsageError, KeyError):
@@ -25,6 +27,8 @@ class _UnknownVariable(UsageError, KeyError):
 
 def find(branch: Branch, name: str) -> Variable:
     """The variable; raises UsageError, also a KeyError, where there is none."""
+    if name not in branch.variables and branch.session is not None:
+        branch.variables[name] = recall(branch, name)
     if name not in branch.variables:
         known = ", ".join(repr(known) for known in branch.variables) or "none so far"
         raise _UnknownVariable(f"no variable {name!r} on this branch; there are: {known}")
@@ -40,17 +44,30 @@ def force(program: Program, variable: Variable) -> object:
             return [_element(program, element) for element in elements]
         case Local(value):
             return value.get() if isinstance(value, Ref) else value
+        case Elected():
+            return force(program, decided(program, variable))
         case _:
             return None
 
 
 async def force_async(program: Program, variable: Variable) -> object:
     """The same without blocking the event loop."""
+    while isinstance(variable, Elected):
+        await program.wait_async(variable.order)
+        variable = decided(program, variable)
     for slot in _slots(variable):
         await program.wait_async(slot)
     if isinstance(variable, Local) and isinstance(variable.value, Ref):
         return await variable.value.aget()
     return force(program, variable)
+
+
+def decided(program: Program, elected: Elected[Variable]) -> Variable:
+    """The variable of the candidate that was chosen; waits for the choice."""
+    program.value(elected.order)
+    if elected.chosen is None:
+        raise UsageError("the branch that was chosen has no such variable, another candidate has")
+    return elected.chosen
 
 
 def _element(program: Program, variable: Variable) -> object:
@@ -71,6 +88,8 @@ def _slots(variable: Variable) -> list[Slot]:
 def slot_of(branch: Branch, name: str) -> Slot:
     """The variable as a generated value; UsageError if the program has set it itself."""
     variable = find(branch, name)
+    while isinstance(variable, Elected):
+        variable = decided(branch.program, variable)
     if not isinstance(variable, Slot):
         raise UsageError(f"{name!r} is not the result of one gen or select on this branch")
     return variable
@@ -88,7 +107,38 @@ def ref_of(branch: Branch, name: str) -> Ref:
             return let(branch.program, "concat", ("", text))
         case Gathered():
             raise UsageError(f"{name!r} was gathered by a join: use group.refs({name!r})")
+        case Elected():
+            return _picked(branch.program, name, variable)
         case _:
             raise UsageError(
                 f"{name!r} holds {variable!r}, which has no text: append str(...) of it"
             )
+
+
+def _picked(program: Program, name: str, elected: Elected[Variable]) -> Ref:
+    operands = tuple(_operand(program, name, variable) for variable in elected.elements)
+    ref = let(program, "pick", (ValueRef(elected.order.value_id), elected.rank, *operands))
+    ref.slot.samples = max(_samples(variable) for variable in elected.elements)
+    return ref
+
+
+def _operand(program: Program, name: str, variable: Variable) -> Operand:
+    match variable:
+        case Slot():
+            return ValueRef(variable.value_id)
+        case Local(Ref() as ref):
+            return ValueRef(ref.slot.value_id)
+        case Local(str() | int() | float() | bool() | None as value):
+            return value
+        case Elected():
+            return ValueRef(_picked(program, name, variable).slot.value_id)
+        case None:
+            return None
+        case _:
+            raise UsageError(f"{name!r} of a candidate has no text: append str(...) of its value")
+
+
+def _samples(variable: Variable) -> int:
+    if isinstance(variable, Elected):
+        return max(_samples(element) for element in variable.elements)
+    return variable.samples if isinstance(variable, Slot) else 1

@@ -25,6 +25,7 @@ __all__ = [
     "ModelConfig",
     "ScheduleConfig",
     "ServerConfig",
+    "SessionConfig",
     "config_flags",
     "from_json",
     "resolve",
@@ -107,6 +108,39 @@ class ServerConfig:
     socket_folder: str | None = option(
         None, "Folder for the socket where no address is given; it must be yours alone."
     )
+    listen: str | None = option(
+        None,
+        "Further addresses to listen at, tcp://HOST:PORT, with commas between them; port 0 takes "
+        "one that is free. Other than on this machine's own addresses it needs keys.",
+    )
+    server_key: str | None = option(
+        None, "File of the server's secret key, as `furcate keys new` makes it."
+    )
+    client_keys: str | None = option(
+        None, "Folder with the public keys of the clients that are let in over tcp."
+    )
+    resume_s: float = option(
+        30.0,
+        "Seconds that a client over tcp is waited for when its connection breaks; its programs "
+        "run on meanwhile.",
+        least=0,
+    )
+    held_bytes: int = option(
+        16 * 2**20,
+        "What is kept for a client that does not read; its programs fail when it is more.",
+        least=2**12,
+        unit="bytes",
+    )
+    max_programs: int = option(
+        4096, "Programs that one client may have running; further ones wait there.", least=1
+    )
+    max_program_bytes: int = option(
+        256 * 2**20,
+        "Text and nodes that the running programs of one client may have together; further "
+        "programs wait there.",
+        least=2**12,
+        unit="bytes",
+    )
     replay: bool = option(
         True, "Start another engine process where one ends, and go on with all programs in it."
     )
@@ -115,6 +149,19 @@ class ServerConfig:
     )
     restart_window_s: float = option(
         60.0, "Seconds over which restarts are counted; the server ends at one too many.", least=0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    max_sessions: int = option(
+        1024, "Saved sessions that are kept; the least recently used go first.", least=1
+    )
+    session_bytes: int = option(
+        256 * 2**20, "Memory for saved sessions, such as 256MiB.", least=2**10, unit="bytes"
+    )
+    session_ttl_s: float = option(
+        3600.0, "Seconds that a session is kept after its last use, unless it was told.", least=0
     )
 
 
@@ -132,6 +179,7 @@ class Config:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
+    sessions: SessionConfig = field(default_factory=SessionConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:

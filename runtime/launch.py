@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from furcate.protocol.message import Event
     from furcate.protocol.stream import EngineReady
     from furcate.runtime.graph.front import Front
+    from furcate.runtime.graph.limits import Limits
     from furcate.runtime.mock import Answer, MockRuntime
     from furcate.runtime.scheduler.scheduler import Scheduler
     from furcate.runtime.server.engine_loop import Steps
@@ -59,6 +60,7 @@ def build_scheduler(config: Config, wake: Wake, codec: TextCodec | None = None) 
 
 def local_runtime(config: Config, deliver: Deliver, lost: Lost) -> LocalRuntime:
     """A runtime in this process, to be started."""
+    from furcate.runtime.graph.limits import limits_of
     from furcate.runtime.server.text import fetch_model, load_text
 
     fetch_model(config.model)
@@ -67,7 +69,7 @@ def local_runtime(config: Config, deliver: Deliver, lost: Lost) -> LocalRuntime:
     def build(wake: Wake) -> Scheduler:
         return build_scheduler(config, wake, codec)
 
-    return local_runtime_for(build, codec, template, deliver, lost)
+    return local_runtime_for(build, codec, template, deliver, lost, limits_of(config.sessions))
 
 
 def local_runtime_for(
@@ -76,13 +78,14 @@ def local_runtime_for(
     template: ChatTemplate | None,
     deliver: Deliver,
     lost: Lost,
+    limits: Limits | None = None,
 ) -> LocalRuntime:
     """A runtime in this process around any scheduler; `build` is called on the engine's thread."""
     from furcate.runtime.graph.front import Front
     from furcate.runtime.server.local import LocalRuntime
 
     def make_front(ready: EngineReady) -> Front:
-        return Front(codec, template, ready)
+        return Front(codec, template, ready, limits)
 
     return LocalRuntime(build, make_front, deliver, lost)
 

@@ -6,7 +6,7 @@ Kept for TextOf and Join. What of it the engine knows, and as which ids, is the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from furcate.errors import UsageError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from furcate.runtime.tokenize.base import TextCodec
 
-__all__ = ["Exact", "Piece", "holes", "spell", "spell_all", "text_of"]
+__all__ = ["Exact", "Piece", "RoleMark", "holes", "spell", "spell_all", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,18 @@ class Exact:
 
     ids: tuple[int, ...]
     spelling: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoleMark(Exact):
+    """Before and behind what a turn says; no part of the text."""
+
+    role: str
+    edge: Literal["begin", "end"]
+
+    @classmethod
+    def at(cls, edge: Literal["begin", "end"], role: str) -> RoleMark:
+        return cls((), "", role, edge)
 
 
 Piece = str | Exact | Cell

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from .constraints import ConstraintPool
 from .deadlines import Deadlines
 from .outbox import Outbox
+from .pins import Pins
+from .sessions import Sessions
 from .streams import Streams
 from .suspects import Suspects
 
@@ -32,7 +34,10 @@ class Desk:
     lost: str | None = None
     streams: Streams = field(init=False)
     constraints: ConstraintPool = field(init=False)
+    sessions: Sessions = field(init=False)
 
     def __post_init__(self) -> None:
         self.streams = Streams(self.outbox)
         self.constraints = ConstraintPool(self.outbox)
+        limits = self.setting.limits
+        self.sessions = Sessions(limits, Pins(self.outbox, limits.pins))

@@ -88,6 +88,13 @@ class Front:
             connection.close()
             self._desk.outbox.to_clients.pop(client, None)
 
+    def overload(self, client: Hashable, programs: set[int]) -> None:
+        """The client does not read, and what it was to be told of these programs is lost: they fail
+        as "overloaded", with all that it has running."""
+        connection = self._connections.get(client)
+        if connection is not None:
+            connection.overload(programs)
+
     def is_closed(self, client: Hashable) -> bool:
         """The client has said Bye or was refused: drain once more, then close and disconnect."""
         connection = self._connections.get(client)
@@ -122,8 +129,9 @@ class Front:
                 program.abort("engine_lost", message, at_once=True)
 
     def tick(self, now: float) -> None:
-        """Ends the programs whose time is over."""
+        """Ends the programs and sessions whose time is over."""
         self._desk.streams.now = now
+        self._desk.sessions.expire(now)
         for program in self._desk.deadlines.due(now):
             why = f"the program ran past its timeout of {program.options.timeout_s} s"
             try:
@@ -133,7 +141,8 @@ class Front:
 
     def next_deadline(self) -> float | None:
         """When `tick` is next needed."""
-        return self._desk.deadlines.next()
+        ends = (self._desk.deadlines.next(), self._desk.sessions.next_end())
+        return min((end for end in ends if end is not None), default=None)
 
     def drain(self) -> Outbox:
         """What is to be sent now; the front forgets it."""
@@ -162,6 +171,7 @@ class Front:
         """Raises AssertionError where the books do not balance; for tests."""
         desk = self._desk
         desk.streams.check()
+        desk.sessions.check()
         users = sum(len(connection.constraints) for connection in self._connections.values())
         assert users == desk.constraints.num_users, "constraints without a connection"
         for connection in self._connections.values():

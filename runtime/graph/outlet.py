@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .stream import Stream, StreamOwner
     from .tail import ForkPoint
 
-__all__ = ["Base", "Outlet"]
+__all__ = ["Base", "Outlet", "Snapshot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,16 @@ class Base:
 
     outlet: Outlet
     point: ForkPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a branch says: the tokens up to `origin`, `ids` behind them, and at the end `run`, a
+    text that more text would be tokenised together with."""
+
+    origin: Origin
+    ids: tuple[int, ...]
+    run: str
 
 
 class Outlet:
@@ -75,6 +85,26 @@ class Outlet:
     def close_run(self, ids: tuple[int, ...]) -> None:
         self._tail.close_run(ids)
 
+    def begin_with(self, ids: tuple[int, ...], run: str) -> None:
+        """What was said before; nothing was appended here so far."""
+        self._is_blank = not (ids or run)
+        self._tail.add(Exact(ids, ""))
+        self._tail.add(run)
+
+    def snapshot(self) -> Snapshot:
+        """Sends nothing and ends no run. Raises CapacityError as `settle` does."""
+        lineage = self._lineage()
+        eldest = lineage[-1][0]
+        stream = eldest.stream
+        origin = Origin(stream, stream.num_nodes) if stream else eldest._origin()
+        ids: list[int] = []
+        for outlet, point in reversed(lineage):
+            if point is None or point.nodes is None:
+                tail = outlet._tail if point is not None else outlet._tail.closed
+                for stretch in tail.stretches(self._encode, point):
+                    ids += stretch.ids
+        return Snapshot(origin, tuple(ids), self.open_run)
+
     def settle(self, ordinal: int) -> Stream:
         """The branch's stream, with everything sent; it has at least one token.
 
@@ -109,14 +139,19 @@ class Outlet:
 
         Iterates from the eldest that owes something: a chain of forks may be long.
         """
+        for outlet, point in reversed(self._lineage()):
+            if point is None or point.nodes is None:
+                outlet._send(point, ordinal)
+
+    def _lineage(self) -> list[tuple[Outlet, ForkPoint | None]]:
+        """This one and the ancestors whose tails may come before it, each with the point up to
+        which: the youngest first."""
         lineage: list[tuple[Outlet, ForkPoint | None]] = [(self, None)]
         while (base := lineage[-1][0].base) is not None and lineage[-1][0].stream is None:
             if base.point.nodes is not None and base.outlet.stream is not None:
                 break
             lineage.append((base.outlet, base.point))
-        for outlet, point in reversed(lineage):
-            if point is None or point.nodes is None:
-                outlet._send(point, ordinal)
+        return lineage
 
     def _send(self, until: ForkPoint | None, ordinal: int) -> None:
         stretches = list(self._tail.stretches(self._encode, until))

@@ -38,7 +38,7 @@ class Tail:
         self._items: list[str | Exact | ForkPoint] = []
 
     def add(self, item: str | Exact | ForkPoint) -> None:
-        if item != "":
+        if item != "" and not (isinstance(item, Exact) and not item.ids):
             self._items.append(item)
 
     @property
@@ -50,6 +50,13 @@ class Tail:
                 break
             texts.append(item)
         return texts[::-1]
+
+    @property
+    def closed(self) -> Tail:
+        """All but the open run."""
+        tail = Tail()
+        tail._items = self._items[: len(self._items) - len(self.open_run)]
+        return tail
 
     def close_run(self, ids: tuple[int, ...]) -> None:
         """Puts these ids in place of the open run."""

@@ -13,11 +13,14 @@ from furcate.runtime.graph.cell import Ready
 from furcate.runtime.graph.content import Exact
 from furcate.runtime.graph.deadlines import Deadlines
 from furcate.runtime.graph.let import literal, run_let
+from furcate.runtime.graph.limits import Limits
 from furcate.runtime.graph.outbox import Outbox
+from furcate.runtime.graph.pins import Pins
 from furcate.runtime.graph.program import Program
 from furcate.runtime.graph.rewind import rewind
 from furcate.runtime.graph.roles import Roles
 from furcate.runtime.graph.seeds import generation_seed
+from furcate.runtime.graph.sessions import Sessions
 from furcate.runtime.graph.setting import KEPT_CHARS, Setting
 from furcate.runtime.graph.streams import Streams
 from furcate.runtime.graph.tail import ForkPoint, Tail
@@ -265,8 +268,9 @@ def test_deadlines_come_in_order_and_forget_what_has_ended() -> None:
     deadlines = Deadlines()
     outbox = Outbox()
     setting = Setting(ByteTokenizer(), None, FakeEngine().ready(), None)  # no limit is looked at
+    sessions = Sessions(Limits(), Pins(outbox, 1))
     programs = [
-        Program(i, i, Options(seed=0), setting, Streams(outbox), lambda event: None)
+        Program(i, i, Options(seed=0), setting, Streams(outbox), lambda event: None, sessions)
         for i in range(100)
     ]
     for program in programs:

@@ -1,0 +1,151 @@
+"""Sessions: what a branch says, kept by the runtime under a name for other programs to begin from.
+
+The text, its ids and the values stay on the other side; what of them is read here is asked for by
+name. Knows no states and no runs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from furcate.errors import UsageError
+from furcate.protocol.graph import Recall, Root, Save, ValueRef
+
+from ._branch import Gathered, Local
+from ._location import caller_location
+from ._ref import Ref, let
+from ._slot import Slot
+
+if TYPE_CHECKING:
+    from ._branch import Branch, Variable
+
+__all__ = [
+    "Opened",
+    "check_session_name",
+    "names_of",
+    "open_session",
+    "recall",
+    "save",
+    "turns_of",
+]
+
+MAX_NAME = 256
+Scalar = str | int | float | bool | None
+
+
+@dataclass(eq=False, slots=True)
+class Opened:
+    """The session that a program's own state began from. `recalled` are the names that were asked
+    for, `lists` the answers about the whole of it."""
+
+    name: str
+    branch: int
+    recalled: set[str] = field(default_factory=set)
+    lists: dict[str, Slot] = field(default_factory=dict)
+
+
+def check_session_name(name: object) -> str:
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
+        raise UsageError(
+            f"a session is named by a string of 1 to {MAX_NAME} characters, got {name!r}"
+        )
+    return name
+
+
+def open_session(branch: Branch, name: str) -> None:
+    """The first node of a program: its own branch goes on from what was saved."""
+    branch.session = Opened(name, branch.number)
+    label = f"open session {name!r}"
+    branch.program.record(Root(branch.number, session=name), label, caller_location())
+
+
+def save(branch: Branch, name: str, ttl_s: float | None) -> None:
+    """Records that the branch is kept as it is here, with its variables."""
+    check_session_name(name)
+    if ttl_s is not None and (
+        isinstance(ttl_s, bool)
+        or not isinstance(ttl_s, int | float)
+        or not (math.isfinite(ttl_s) and ttl_s > 0)
+    ):
+        raise UsageError(f"ttl must be a positive number of seconds, got {ttl_s!r}")
+    if branch.role is not None:
+        raise UsageError(
+            f"session {name!r} is saved inside the role {branch.role!r}: end the role first"
+        )
+    refs = {key: _ref_of(branch, value) for key, value in branch.variables.items()}
+    kept = tuple((key, ref.slot.value_id) for key, ref in refs.items() if ref is not None)
+    if branch.session is not None:
+        kept += tuple(_values_before(branch, branch.session, {key for key, _ in kept}))
+    ttl = None if ttl_s is None else float(ttl_s)
+    node = Save(branch.number, name, kept, ttl)
+    branch.program.record(node, f"save {name!r}", caller_location())
+
+
+def recall(branch: Branch, name: str) -> Slot:
+    """The value of that name in the session; one that is unknown there fails when it is read."""
+    session = branch.session
+    assert session is not None
+    session.recalled.add(name)
+    return _ask(branch, session, "value", name)
+
+
+def names_of(branch: Branch) -> Slot | None:
+    """The names in the session that the branch began from, as a value."""
+    return _list(branch, "names")
+
+
+def turns_of(branch: Branch) -> Slot | None:
+    """Its turns, a list of pairs of role and text."""
+    return _list(branch, "turns")
+
+
+def _list(branch: Branch, what: Literal["names", "turns"]) -> Slot | None:
+    session = branch.session
+    if session is None:
+        return None
+    if what not in session.lists:
+        session.lists[what] = _ask(branch, session, what)
+    return session.lists[what]
+
+
+def _ask(
+    branch: Branch, session: Opened, what: Literal["value", "names", "turns"], name: str = ""
+) -> Slot:
+    program, location = branch.program, caller_location()
+    label = f"{name!r} of session {session.name!r}" if name else f"{what} of {session.name!r}"
+    slot = program.new_slot(label, location, None)
+    program.record(Recall(session.branch, slot.value_id, name, what), label, location)
+    return slot
+
+
+def _values_before(branch: Branch, session: Opened, known: set[str]) -> list[tuple[str, int]]:
+    """What the session had and the program has not touched is part of what is saved now."""
+    names = names_of(branch)
+    assert names is not None
+    found = branch.program.value(names)
+    assert isinstance(found, list)
+    left = [name for name in found if name not in known]
+    return [(name, _ask(branch, session, "value", name).value_id) for name in left]
+
+
+def _ref_of(branch: Branch, variable: Variable) -> Ref | None:
+    """The variable as a value of the graph; None for an object that has no place there."""
+    program = branch.program
+    match variable:
+        case Slot() if variable.choices is not None:  # its own value is an index
+            return let(program, "concat", ("", ValueRef(variable.value_id)))
+        case Slot():
+            return Ref(program, variable)
+        case Local(Ref() as ref) if ref.program is program:
+            return ref
+        case Local(str() | int() | float() | bool() | None as value):
+            return let(program, "item", (msgspec.json.encode([value]).decode(), 0))
+        case Gathered(elements):
+            refs = [_ref_of(branch, element) for element in elements]
+            return let(program, "list", tuple(ref and ValueRef(ref.slot.value_id) for ref in refs))
+        case _:
+            return None
