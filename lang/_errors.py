@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from furcate.errors import ProgramError
 
 from ._body import body_ended, in_body
+from ._elect import log_of
 from ._program import program_error
 from ._slot import Slot
 
@@ -52,7 +53,10 @@ def branch_error(state: ProgramState) -> ProgramError | None:
         wait_for_end(program)
     if program.body_error is not None and branch.number == 0:
         return as_program_error(program.body_error, state)
-    slots = [entry for entry in list(branch.log) if isinstance(entry, Slot)]
+    try:
+        slots = [entry for entry in log_of(branch) if isinstance(entry, Slot)]
+    except ProgramError as error:  # there was no election
+        return error
     for slot in slots:
         program.wait(slot)
     failures = (program.failure_of(slot) for slot in slots)

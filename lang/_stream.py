@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._body import body_ended, in_body
-from ._branch import Branch, RoleMark
+from ._branch import Branch, Elected, RoleMark
 from ._program import Program, program_error
 from ._slot import Slot
-from ._variables import slot_of
+from ._variables import find, slot_of
 
 if TYPE_CHECKING:
+    from ._branch import Entry
     from ._results import StreamEvent
 
 __all__ = ["Events", "drive", "drive_async", "walk_branch", "walk_variable"]
@@ -52,10 +53,17 @@ def walk_slot(program: Program, slot: Slot) -> Walk:
 def walk_branch(branch: Branch) -> Walk:
     """What is appended to the branch, as it is; role markup is the model's and is left out."""
     program, log, index = branch.program, branch.log, 0
+    begun: list[Entry] = []  # of what the branch has from an election
     while True:
-        if index < len(log):
-            entry, index = log[index], index + 1
-            if isinstance(entry, Slot):
+        if begun or index < len(log):
+            if begun:
+                entry = begun.pop()
+            else:
+                entry, index = log[index], index + 1
+            if isinstance(entry, Elected):
+                yield from _until_decided(program, entry.order)
+                begun += reversed(entry.chosen)
+            elif isinstance(entry, Slot):
                 yield from walk_slot(program, entry)
             elif not isinstance(entry, RoleMark):
                 yield entry
@@ -75,7 +83,19 @@ def walk_variable(branch: Branch, name: str) -> Walk:
             yield Until(lambda: name in variables or body_ended(program))
         if name not in variables and program.body_error is not None:
             raise program.body_error
+    variable = find(branch, name)
+    while isinstance(variable, Elected):
+        yield from _until_decided(program, variable.order)
+        variable = variable.chosen
     yield from walk_slot(program, slot_of(branch, name))
+
+
+def _until_decided(program: Program, order: Slot) -> Walk:
+    if not order.settled:
+        yield Until(lambda: order.settled)
+    failure = program.failure_of(order)
+    if failure is not None:
+        raise program.error(failure)
 
 
 def _more_than(slot: Slot, position: int) -> Callable[[], bool]:
