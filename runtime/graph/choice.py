@@ -46,7 +46,7 @@ class Choice:
         scores = choice_scores(codec, self._rewound.choices, result, self._rewound.num_rewound)
         self._program.resolve(
             self._cell,
-            Ready(result.winner, self._node.choices[result.winner]),
+            Ready(result.winner, self._node.choices[result.winner], is_choice=True),
             ValueMeta(finish=done.finish, usage=done.usage, scores=scores),
         )
 

@@ -54,10 +54,11 @@ class Generation:
         done = [each.done for each in self.samples if each.done is not None]
         if len(done) < len(self.samples):
             return
+        stops = tuple(_matched(each) or "" for each in done)
         if len(done) == 1:
-            outcome = Ready(sample.text, sample.text)
+            outcome = Ready(sample.text, sample.text, stops=stops)
         else:
-            outcome = Ready([each.text for each in self.samples], None)
+            outcome = Ready([each.text for each in self.samples], None, stops=stops)
         self.program.resolve(self.value, outcome, self._meta(done))
 
     def sample_failed(self, sample: Sample, failure: Failure) -> None:
@@ -81,12 +82,16 @@ class Generation:
         prompt = first.prompt_logprobs
         return ValueMeta(
             finish=first.finish,
-            matched=None if first.matched is None else first.matched.decode("utf-8", "replace"),
+            matched=_matched(first),
             usage=sum((each.usage for each in done), Usage()),
             logprobs=logprobs,
             prompt_logprobs=None if prompt is None else token_logprobs(codec, prompt),
             finishes=tuple(each.finish for each in done) if len(done) > 1 else (),
         )
+
+
+def _matched(done: NodeDone) -> str | None:
+    return None if done.matched is None else done.matched.decode("utf-8", "replace")
 
 
 class Sample:

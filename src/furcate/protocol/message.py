@@ -16,6 +16,7 @@ from .constraint import Constraint
 from .graph import Node
 
 __all__ = [
+    "PROGRAM_BYTES",
     "PROTOCOL_VERSION",
     "Alternative",
     "Answer",
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = 2
+PROGRAM_BYTES = 1024  # what a running program counts for, beside its texts
 
 ProgramId = Annotated[int, Meta(ge=0)]
 Element = str | int | float | bool | None
@@ -158,10 +160,16 @@ Request = Hello | Segments | Constraints | Graph | Answer | Cancel | Release | U
 
 
 class Welcome(_Message, frozen=True, tag="welcome"):
+    """`max_programs` of the client may run at a time, with `max_program_bytes` together: each
+    counts PROGRAM_BYTES and the characters of its Text nodes that are no segments. One more is
+    refused as "overloaded"; None where there is no limit."""
+
     protocol: int
     model: str
     tokenizer_fingerprint: str
     max_context: int
+    max_programs: int | None = None
+    max_program_bytes: int | None = None
 
 
 class Refused(_Message, frozen=True, tag="refused"):
