@@ -7,14 +7,18 @@ runtime may ask of one. Nothing here knows how text is cut into tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from furcate.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["TextCodec", "Vocabulary", "utf8"]
+__all__ = ["Place", "TextCodec", "Vocabulary", "utf8"]
+
+# Where a text stands: at the start of a prompt, behind a control token, or behind other tokens that
+# it goes on from. Some vocabularies put a space before a text in the first two.
+Place = Literal["start", "control", "text"]
 
 NAMES_IN_MESSAGES = 20
 
@@ -68,11 +72,11 @@ class TextCodec(Protocol):
         """What a template may print by name: `bos_token`, `eos_token` and the like."""
         ...
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, place: Place = "start") -> list[int]:
         """The ids of `text` as data: never a control id, whatever it spells."""
         ...
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str], place: Place = "start") -> list[list[int]]:
         """As `encode` for each text."""
         ...
 

@@ -25,7 +25,7 @@ from .turns import Control, Edge, Trims, Turn
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from .base import TextCodec
+    from .base import Place, TextCodec
     from .turns import Message, Mode, Piece
 
 __all__ = ["ChatTemplate", "encode_pieces"]
@@ -44,14 +44,16 @@ def encode_pieces(codec: TextCodec, pieces: Iterable[Piece]) -> list[int]:
     """The ids of pieces in a row: text between two control tokens is encoded as a whole."""
     ids: list[int] = []
     run: list[str] = []
+    place: Place = "start"
     for piece in pieces:
         if isinstance(piece, str):
             run.append(piece)
             continue
-        ids += codec.encode("".join(run))
+        ids += codec.encode("".join(run), place) if any(run) else ()
         ids.append(piece.id)
         run.clear()
-    return ids + codec.encode("".join(run))
+        place = "control"
+    return ids + (codec.encode("".join(run), place) if any(run) else [])
 
 
 class _View(NamedTuple):

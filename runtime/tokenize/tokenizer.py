@@ -24,6 +24,8 @@ from .pretokenize import PreTokenizerRule, rule_for
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .base import Place
+
 __all__ = ["Tokenizer"]
 
 # Besides the end of a sequence, what models are known to end an assistant's turn with.
@@ -65,11 +67,11 @@ class Tokenizer(Vocabulary):
             _missing=_missing_bytes(table),
         )
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, place: Place = "start") -> list[int]:
         self._check(text)
         return list(self._backend.encode(text, add_special_tokens=False).ids)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str], place: Place = "start") -> list[list[int]]:
         for text in texts:
             self._check(text)
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
