@@ -4,9 +4,9 @@ by `furcate` itself; the modules here are private."""
 from ._connect import Engine, connect
 from ._default import set_default_backend
 from ._expr import Expr
-from ._fork import StateGroup
 from ._function import Function, function
 from ._gen import gen, gen_int, gen_string
+from ._group import StateGroup
 from ._meta import Scores
 from ._ref import Ref, join
 from ._results import StreamEvent
@@ -21,6 +21,7 @@ from ._role import (
     user_begin,
     user_end,
 )
+from ._score import Score
 from ._select import (
     greedy_token_selection,
     select,
@@ -40,6 +41,7 @@ __all__ = [
     "MockCall",
     "ProgramState",
     "Ref",
+    "Score",
     "Scores",
     "Session",
     "StateGroup",

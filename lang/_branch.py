@@ -82,14 +82,18 @@ class Branch:
     scopes: set[str] = field(default_factory=set)  # names of the var_scopes that are open
     joined: bool = False
     closed_by: str = "join()"  # what it was that ended the branch, if it is joined
+    is_elected: bool = False
     lineage: tuple[int, ...] = ()  # the numbers of those it was forked off, the eldest first
     item: object = None
     session: Opened | None = None  # what the program began from
 
-    def set(self, name: str, variable: Variable) -> None:
+    def check_free(self, name: str | None) -> None:
         """Raises UsageError inside a var_scope of that name, which is about to set it."""
         if name in self.scopes:
             raise UsageError(f"{name!r} is set inside the var_scope {name!r}: use another name")
+
+    def set(self, name: str, variable: Variable) -> None:
+        self.check_free(name)
         self.variables[name] = variable
         self.own[name] = variable
         if self.program.streams:

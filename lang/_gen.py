@@ -27,6 +27,7 @@ class GenExpr(Expr):
     name: str | None
     output: Output
     sampling: Keywords = field(default_factory=dict)
+    save_stop: str | None = None
 
 
 def gen(
@@ -39,6 +40,7 @@ def gen(
     n: int | None = None,
     stop: str | Sequence[str] | None = None,
     stop_token_ids: Sequence[int] | None = None,
+    stop_regex: str | Sequence[str] | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
     top_k: int | None = None,
@@ -59,12 +61,15 @@ def gen(
     regex: str | None = None,
     json_schema: str | Mapping[str, object] | type | None = None,
     type: object = None,
+    save_stop: str | None = None,
 ) -> Expr:
     """Generates text, appends it, and stores it as `name`.
 
     A parameter left out is taken from `run(...)`, and else from the defaults of `Sampling`: 128
-    tokens, temperature 1.0. `stop` strings end the text and are not part of it. `n` above 1 makes
-    the variable a list; the text goes on with the first.
+    tokens, temperature 1.0. `stop` strings and what the patterns of `stop_regex` match end the text
+    and are not part of it; `save_stop` names a variable that gets what has ended it, "" where
+    nothing of the kind did. `n` above 1 makes the variable a list, which `state.samples(name)` is
+    in any case; the text goes on with the first.
 
     At most one of these shapes the output: `regex`; `json_schema` (JSON text, a dict or a type; the
     variable is the text); `dtype` (int, float, bool or str; the variable stays a str); `type` (any
@@ -79,6 +84,7 @@ def gen(
     `return_text_in_logprobs`.
     """
     check_name(name)
+    check_stop_name(save_stop, name)
     sampling = collect(
         {
             "max_tokens": max_tokens,
@@ -88,6 +94,7 @@ def gen(
             "n": n,
             "stop": stop,
             "stop_token_ids": stop_token_ids,
+            "stop_regex": stop_regex,
             "temperature": temperature,
             "top_p": top_p,
             "top_k": top_k,
@@ -107,8 +114,8 @@ def gen(
     if choices is None:
         if choices_method is not None:
             raise UsageError(f"choices_method={choices_method!r} has no effect without choices")
-        return GenExpr(name, output_of(dtype, regex, json_schema, type), sampling)
-    shapes = {"dtype": dtype, "regex": regex, "json_schema": json_schema}
+        return GenExpr(name, output_of(dtype, regex, json_schema, type), sampling, save_stop)
+    shapes = {"dtype": dtype, "regex": regex, "json_schema": json_schema, "save_stop": save_stop}
     useless = [key for key, value in (sampling | shapes).items() if value is not None]
     useless = [key for key in useless if key != "temperature"]
     if useless:
@@ -124,20 +131,25 @@ def gen_int(
     n: int | None = None,
     stop: str | Sequence[str] | None = None,
     stop_token_ids: Sequence[int] | None = None,
+    stop_regex: str | Sequence[str] | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
     top_k: int | None = None,
     min_p: float | None = None,
     frequency_penalty: float | None = None,
     presence_penalty: float | None = None,
+    repetition_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | None = None,
     ignore_eos: bool | None = None,
+    seed: int | None = None,
     return_logprob: bool | None = None,
     logprob_start_len: int | None = None,
     top_logprobs_num: int | None = None,
     return_text_in_logprobs: bool | None = None,
+    save_stop: str | None = None,
 ) -> Expr:
     """`gen(dtype=int)`: digits with an optional sign; the variable stays a str."""
-    return gen(name, dtype=int, **_shared(locals()))  # type: ignore[arg-type]
+    return gen(dtype=int, **locals())
 
 
 def gen_string(
@@ -148,21 +160,32 @@ def gen_string(
     n: int | None = None,
     stop: str | Sequence[str] | None = None,
     stop_token_ids: Sequence[int] | None = None,
+    stop_regex: str | Sequence[str] | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
     top_k: int | None = None,
     min_p: float | None = None,
     frequency_penalty: float | None = None,
     presence_penalty: float | None = None,
+    repetition_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | None = None,
     ignore_eos: bool | None = None,
+    seed: int | None = None,
     return_logprob: bool | None = None,
     logprob_start_len: int | None = None,
     top_logprobs_num: int | None = None,
     return_text_in_logprobs: bool | None = None,
+    save_stop: str | None = None,
 ) -> Expr:
     """`gen(dtype=str)`: words in double quotes, which are part of the variable."""
-    return gen(name, dtype=str, **_shared(locals()))  # type: ignore[arg-type]
+    return gen(dtype=str, **locals())
 
 
-def _shared(arguments: dict[str, object]) -> dict[str, object]:
-    return {key: value for key, value in arguments.items() if key != "name"}
+def check_stop_name(save_stop: object, name: str | None) -> None:
+    """What ended an output needs a name of its own."""
+    if save_stop is None:
+        return
+    if not isinstance(save_stop, str) or not save_stop:
+        raise UsageError(f"save_stop must be the name of a variable, got {save_stop!r}")
+    if save_stop == name:
+        raise UsageError(f"save_stop={save_stop!r} is the name of the output too: use another")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ._slot import Slot
 
-__all__ = ["append", "begin_role", "check_open", "end_role", "text_slot"]
+__all__ = ["append", "begin_role", "check_open", "check_text", "end_role", "text_slot"]
 
 
 def check_open(branch: Branch) -> None:
@@ -92,6 +92,17 @@ def end_role(branch: Branch, role: str, location: str) -> None:
     _role_edge(branch, role, "end", location)
 
 
+def check_text(text: str) -> None:
+    """Raises UsageError for a str that is no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"the text {text[:80]!r} holds half a surrogate pair at {error.start} and cannot be "
+            f"sent: decode it with errors='replace' where it comes from"
+        ) from error
+
+
 def text_slot(branch: Branch, location: str) -> Slot:
     """Records the question for the branch's whole text."""
     slot = branch.program.new_slot("text", location, branch.number)
@@ -111,13 +122,7 @@ def _role_edge(branch: Branch, role: str, edge: Literal["begin", "end"], locatio
 def _append_text(branch: Branch, text: str, location: str) -> None:
     if not text:
         return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(
-            f"the text {text[:80]!r} holds half a surrogate pair at {error.start} and cannot be "
-            f"sent: decode it with errors='replace' where it comes from"
-        ) from error
+    check_text(text)
     branch.log.append(text)
     _record(branch, Text(branch.number, text), "text", location)
 
@@ -134,6 +139,8 @@ def _append_ref(branch: Branch, ref: Ref, location: str) -> None:
 
 def _append_gen(branch: Branch, expr: GenExpr, location: str) -> None:
     program = branch.program
+    branch.check_free(expr.name)
+    branch.check_free(expr.save_stop)
     sampling = resolve(expr.sampling, program.sampling, expr.output.stops)
     label = f"gen {expr.name!r}" if expr.name is not None else "gen"
     slot = program.new_slot(label, location, branch.number, expr.output)
@@ -158,6 +165,7 @@ def _append_gen(branch: Branch, expr: GenExpr, location: str) -> None:
 
 def _append_select(branch: Branch, expr: SelectExpr, location: str) -> None:
     program = branch.program
+    branch.check_free(expr.name)
     label = f"select {expr.name!r}" if expr.name is not None else "select"
     slot = program.new_slot(label, location, branch.number, expr.output)
     slot.name, slot.choices = expr.name, expr.choices

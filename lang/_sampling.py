@@ -92,6 +92,7 @@ _FIELDS: dict[str, Callable[[str, object], object]] = {
     "logit_bias": _bias,
     "stop": _stop,
     "stop_token_ids": _token_ids,
+    "stop_regex": _stop,
     "ignore_eos": _flag,
     "seed": _integer,
 }

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any, Self
 from furcate.errors import Cancelled, ProgramError, UsageError
 
 from ._body import body_ended, in_body
-from ._branch import Branch, Local
+from ._branch import Branch, Elected, Local
 from ._call import record_call
+from ._elect import log_of
 from ._errors import StateError, branch_error, check_failed, wait_for_body
 from ._expr import Expr, as_expr
 from ._location import caller_location
 from ._meta import Scores, meta_info, scores_of
 from ._record import append, check_open, text_slot
 from ._ref import Ref, resolve
-from ._scope import RoleScope
+from ._scope import RoleScope, VariableScope
+from ._score import Score, record_score
 from ._session import names_of, save
 from ._slot import Failure, Slot
 from ._stream import Events, Walk, drive, drive_async, walk_branch, walk_variable
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
     from furcate.protocol.message import Usage
 
-    from ._fork import StateCopy, StateGroup
+    from ._fork import StateCopy
+    from ._group import StateGroup
     from ._program import Program
 
 __all__ = ["ProgramState"]
@@ -70,6 +73,13 @@ class ProgramState:
         """Appends an assistant turn, or without `expr` opens one for a `with` block."""
         return self._turn("assistant", expr)
 
+    def message(self, role: str, expr: Expr | str | None = None) -> RoleScope:
+        """Appends a turn of any role that the model's chat template knows, such as "tool", or
+        without `expr` opens one for a `with` block."""
+        if not isinstance(role, str) or not role:
+            raise UsageError(f"message() takes the name of a role, got {role!r}")
+        return self._turn(role, expr)
+
     def _turn(self, role: str, expr: Expr | str | None) -> RoleScope:
         scope = RoleScope(self._branch, role)
         if expr is not None:
@@ -93,6 +103,16 @@ class ProgramState:
         check_open(self._branch)
         return record_call(self._branch, function, args, expect_s)
 
+    def var_scope(self, name: str) -> VariableScope:
+        """`with state.var_scope("x"):` names what is appended inside: afterwards `state["x"]` is
+        its text, chat markup included."""
+        return VariableScope(self._branch, name)
+
+    def score(self, text: Ref | str, name: str | None = None) -> Score:
+        """How likely the model finds the text as what comes next; nothing is appended, and nothing
+        waits before the Score is read. `name` makes the log-likelihood a variable too."""
+        return record_score(self._branch, text, name)
+
     def fork(self, n: int = 1, *, over: Iterable[object] | None = None) -> StateGroup:
         """Opens `n` children that begin with this state's text, or one for each element of `over`,
         which the child keeps as `item`. Waits for nothing."""
@@ -108,8 +128,12 @@ class ProgramState:
 
     @property
     def item(self) -> object:
-        """What `fork(over=...)` gave to this child."""
-        return self._branch.item
+        """What `fork(over=...)` gave to this child; waits where that is decided by an election."""
+        item = self._branch.item
+        while isinstance(item, Elected):
+            self._program.value(item.order)
+            item = item.chosen
+        return item
 
     # Variables -----------------------------------------------------------------------------------
 
@@ -154,6 +178,12 @@ class ProgramState:
     def get_meta_info(self, name: str) -> dict[str, object]:
         """Token counts, why it ended, and log-probabilities where they were asked for."""
         return meta_info(self._settled(name))
+
+    def samples(self, name: str) -> list[Any]:
+        """All values of a `gen` with `n`, also where that was 1."""
+        value = self[name]
+        slot = slot_of(self._branch, name)
+        return list(value) if slot.samples > 1 else [value]
 
     def scores(self, name: str) -> Scores:
         """The probabilities of a `select(..., scores=True)`."""
@@ -239,7 +269,7 @@ class ProgramState:
     def sync(self) -> None:
         """Waits until everything recorded on this branch is there; raises what failed."""
         check_failed(self._branch)
-        for entry in list(self._branch.log):
+        for entry in log_of(self._branch):
             if isinstance(entry, Slot):
                 self._program.value(entry)
 
@@ -275,8 +305,14 @@ class ProgramState:
         return self._program.results.usage
 
     def cancel(self) -> None:
-        """Ends the whole program; what is still to come fails with Cancelled."""
-        self._program.cancel(Cancelled("the program was cancelled by its state's cancel()"))
+        """Ends this branch with all that was forked off it, and of the program's own state the whole
+        program; what is still to come fails with Cancelled."""
+        program, number = self._program, self._branch.number
+        if number == 0:
+            program.cancel(Cancelled("the program was cancelled by its state's cancel()"))
+            return
+        self._branch.close("cancel()")
+        program.cancel_branch(number)
 
     def __repr__(self) -> str:
         return f"ProgramState({''.join(known_text(self._branch))})"

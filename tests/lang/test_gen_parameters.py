@@ -44,6 +44,7 @@ PARAMETERS = {
     "n": (3, {"n": 3}),
     "stop": (["a", "b"], {"stop": ("a", "b")}),
     "stop_token_ids": ([5], {"stop_token_ids": (5,)}),
+    "stop_regex": ("a+", {"stop_regex": ("a+",)}),
     "temperature": (0, {"temperature": 0.0}),
     "top_p": (0.5, {"top_p": 0.5}),
     "top_k": (4, {"top_k": 4}),
@@ -62,6 +63,7 @@ PARAMETERS = {
 }
 ELSEWHERE = {
     "name", "choices", "choices_method",  # test_select_language
+    "save_stop",  # test_marks_and_scores
     "logprob_start_len", "top_logprobs_num", "return_text_in_logprobs",  # below
 }  # fmt: skip
 
