@@ -1,7 +1,7 @@
 """A runtime in processes of its own, over a ZeroMQ socket.
 
-One socket and one thread a connection. A connection does not survive a fork: the child opens its
-own. Knows frames and the handshake; what the messages mean is the session's.
+One thread a connection, and a wire that it runs. A connection does not survive a fork: the child
+opens its own. Knows the handshake; what the messages mean is the session's.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from concurrent.futures import TimeoutError as NoAnswer
 from typing import TYPE_CHECKING
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from furcate.errors import CapacityError, ConnectionFailed, EngineLost, FurcateError, WireError
 from furcate.protocol.codec import MAX_FRAME_BYTES, decode_events, encode
 from furcate.protocol.message import Bye
 
+from .address import parse_address
 from .handshake import Handshake
 from .io_thread import IoThread
+from .link import ZmqLink
+from .wire import Wire
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,26 +30,29 @@ if TYPE_CHECKING:
 
     from furcate.protocol.message import Request, Welcome
 
+    from .address import KeySource
     from .base import Deliver, Lost
+    from .wire import LinkHandler
 
 __all__ = ["ZmqChannel"]
 
-SCHEME = "ipc://"
-MAX_PATH_BYTES = 107
 LINGER_MS = 500
-# A server that dies ends the connection at once; these find one that stands still.
-HEARTBEAT_MS = 5_000
-HEARTBEAT_TIMEOUT_MS = 30_000
-MESSAGES_A_TURN = 256
 
 
 class ZmqChannel:
-    """`address` is what `furcate serve` prints; `timeout_s` bounds the handshake."""
+    """`address` is what `furcate serve` prints; `timeout_s` bounds the handshake. Over tcp with
+    keys: the server's public one and the client's secret one, or the files that hold them."""
 
-    def __init__(self, address: str, *, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        server_key: KeySource | None = None,
+        key: KeySource | None = None,
+        timeout_s: float = 5.0,
+    ) -> None:
         self.address = address
-        self.num_bytes_sent = 0
-        self.num_bytes_received = 0
+        self._key_sources = server_key, key
         self._timeout_s = timeout_s
         self._lock = threading.Lock()  # over the next four
         self._outbox: list[bytes] = []
@@ -56,10 +61,21 @@ class ZmqChannel:
         self._closed = False
         self._pid = os.getpid()
         self._io: IoThread | None = None
-        self._connected = False  # written by the thread
+        self._wire: Wire | None = None  # written by the thread
+        self._spent = (0, 0)
+
+    @property
+    def num_bytes_sent(self) -> int:
+        wire = self._wire
+        return self._spent[0] if wire is None else wire.num_bytes_sent
+
+    @property
+    def num_bytes_received(self) -> int:
+        wire = self._wire
+        return self._spent[1] if wire is None else wire.num_bytes_received
 
     def open(self, deliver: Deliver, lost: Lost) -> Welcome:
-        self._check_address()
+        self._target = parse_address(self.address, *self._key_sources)
         self._pid = os.getpid()
         self._lost = lost
         self._handshake = Handshake(f"the server at {self.address!r}", deliver)
@@ -72,8 +88,9 @@ class ZmqChannel:
             self.send([Handshake.hello()])
             return self._handshake.answer.result(self._timeout_s)
         except NoAnswer:
+            message = self._no_answer()
             self.close()
-            raise ConnectionFailed(self._no_answer()) from None
+            raise ConnectionFailed(message) from None
         except BaseException:
             self.close()
             raise
@@ -113,77 +130,34 @@ class ZmqChannel:
     # On the thread -------------------------------------------------------------------------------
 
     def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.SNDHWM, 0)  # a send never waits, and what arrives is taken in
-        socket.setsockopt(zmq.RCVHWM, 0)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
-        self._socket = socket
-        self._monitor: zmq.Socket[bytes] = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._connected = True
-        socket.connect(self.address)
-        self._loop.add_reader(socket.fileno(), self._read)
-        self._loop.add_reader(self._monitor.fileno(), self._read_monitor)
-        self._loop.call_soon(self._read_monitor)
+        def make_link(handler: LinkHandler) -> ZmqLink:
+            return ZmqLink(self._context, self._target, loop, handler)
+
+        self._wire = Wire(
+            f"the server at {self.address!r}", make_link, loop, self, resumes=self._target.resumes
+        )
+        self._wire.start()
 
     def _flush(self) -> None:
-        self._send_outbox()
-        self._read()  # sending may swallow the news that something has arrived
-
-    def _send_outbox(self) -> None:
         with self._lock:
-            frames, self._outbox = self._outbox, []
+            payloads, self._outbox = self._outbox, []
             self._waking = False
-        if self._connected:
-            for frame in frames:
-                self._socket.send(frame, zmq.NOBLOCK)
-                self.num_bytes_sent += len(frame)
+        if self._wire is not None:
+            for payload in payloads:
+                self._wire.send(payload)
 
-    def _read(self) -> None:
-        for _ in range(MESSAGES_A_TURN):
-            if not self._receive_one():
-                return
-        self._loop.call_soon(self._read)
-
-    def _receive_one(self) -> bool:
-        if not self._connected:
-            return False
+    def arrived(self, payload: bytes) -> None:
         try:
-            frames = self._socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        self.num_bytes_received += sum(map(len, frames))
-        try:
-            if len(frames) != 1:
-                raise WireError(f"a message has 1 frame, got {len(frames)}")
-            events = decode_events(frames[0])
+            events = decode_events(payload)
         except WireError as error:
             self._lose(WireError(f"the server at {self.address!r} sent no message: {error}"))
-            return False
+            return
         end = self._handshake.receive(events)
         if end is not None:
             self._lose(end)
-        return end is None
 
-    def _read_monitor(self) -> None:
-        ended = False
-        while self._connected:
-            try:
-                frames = self._monitor.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            ended |= parse_monitor_message(frames)["event"] == zmq.EVENT_DISCONNECTED
-        if not ended:
-            return
-        while self._receive_one():  # its last words
-            pass
-        self._lose(
-            EngineLost(
-                f"the server at {self.address!r} has ended the connection: "
-                "run again when `furcate serve` is up"
-            )
-        )
+    def broken(self, error: FurcateError) -> None:
+        self._lose(error)
 
     def _failed(self, error: BaseException) -> None:
         """A bug, here or in whoever the events are delivered to: nothing may wait for ever."""
@@ -201,39 +175,28 @@ class ZmqChannel:
             self._lost(error)
 
     def _disconnect(self) -> None:
-        if not self._connected:
+        self._flush()
+        wire, self._wire = self._wire, None
+        if wire is None:
             return
-        self._send_outbox()
-        self._connected = False
-        self._loop.remove_reader(self._socket.fileno())
-        self._loop.remove_reader(self._monitor.fileno())
-        self._socket.disable_monitor()
-        self._monitor.close(0)
+        self._spent = (wire.num_bytes_sent, wire.num_bytes_received)
         # Nobody has answered so far: nobody waits for what was to be sent.
-        self._socket.close(LINGER_MS if self._handshake.answer.done() else 0)
+        wire.close(LINGER_MS if self._handshake.answer.done() else 0)
         self._context.term()
 
     # Words ---------------------------------------------------------------------------------------
 
-    def _check_address(self) -> None:
-        path = self.address.removeprefix(SCHEME)
-        if not self.address.startswith(SCHEME) or not os.path.isabs(path):
-            raise ConnectionFailed(
-                f"{self.address!r} is no address of a server: it is {SCHEME} and the absolute "
-                "path of a socket, as `furcate serve` prints it"
-            )
-        if len(os.fsencode(path)) > MAX_PATH_BYTES:
-            raise ConnectionFailed(
-                f"the path in {self.address!r} has {len(os.fsencode(path))} bytes and a socket's "
-                f"may have {MAX_PATH_BYTES}"
-            )
-
     def _no_answer(self) -> str:
-        found = os.path.exists(self.address.removeprefix(SCHEME))
-        what = "the socket is there, but" if found else "there is no socket there and"
+        end = self._wire.last_end if self._wire is not None else None
+        if self._target.path is not None:
+            found = os.path.exists(self._target.path)
+            what = "the socket is there, but" if found else "there is no socket there and"
+            what += " nobody answered"
+        else:
+            what = "nobody answered" if end is None else f"{end.text}: nobody answered"
         return (
-            f"no server at {self.address!r}: {what} nobody answered within "
-            f"{self._timeout_s:g} s; is `furcate serve` running?"
+            f"no server at {self.address!r}: {what} within {self._timeout_s:g} s; "
+            "is `furcate serve` running?"
         )
 
 

@@ -14,6 +14,7 @@ from furcate.errors import BackendError, FurcateError, Overloaded, UsageError, W
 from furcate.protocol.message import (
     PROTOCOL_VERSION,
     Answer,
+    Ask,
     Bye,
     Cancel,
     Constraints,
@@ -108,6 +109,8 @@ class Connection:
                 self._answer(request)
             case Cancel(program=program_id, branch=branch):
                 self._cancel(program_id, branch)
+            case Ask():
+                self._desk.ask(self.client, request)
             case Unpin(name=name, tenant=tenant):
                 self._desk.sessions.pins.unpin(tenant, name)
             case Release(programs=program_ids):

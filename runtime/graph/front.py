@@ -18,6 +18,8 @@ from furcate.errors import ConnectionFailed, CrashSuspect
 from furcate.protocol.message import PROTOCOL_VERSION
 from furcate.protocol.stream import EngineFacts, EngineReady
 
+from furcate.version import __version__
+
 from .connection import Connection
 from .desk import Desk
 from .hints import send_hints
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from .outbox import Outbox
     from .program import Program
+    from .questions import Facts
 
 __all__ = ["Front"]
 
@@ -41,7 +44,8 @@ log = logging.getLogger(__name__)
 
 
 class Front:
-    """`template` is None for a model without a chat template: a role is then that node's error."""
+    """`template` is None for a model without a chat template: a role is then that node's error.
+    `started_at` is the time of whoever drives it."""
 
     def __init__(
         self,
@@ -49,9 +53,12 @@ class Front:
         template: ChatTemplate | None,
         ready: EngineReady,
         limits: Limits | None = None,
+        started_at: float = 0.0,
     ) -> None:
         _check_ready(codec, ready)
         self._desk = Desk(Setting(codec, template, ready, limits or Limits()))
+        self._desk.own_facts = self._facts
+        self._started_at = started_at
         self._connections: dict[Hashable, Connection] = {}
 
     def connect(self, client: Hashable) -> None:
@@ -75,7 +82,7 @@ class Front:
             if isinstance(event, EngineReady):
                 self._engine_is_ready(event)
             elif isinstance(event, EngineFacts):
-                log.warning("the engine has told facts that nobody asked for: %r", event.number)
+                self._desk.questions.answered(event)
             elif (program := self._desk.streams.program_of(event)) is not None:
                 touched[program] = None
                 self._receive(program, event)
@@ -86,6 +93,7 @@ class Front:
         connection = self._connections.pop(client, None)
         if connection is not None:
             connection.close()
+            self._desk.questions.forget(client)
             self._desk.outbox.to_clients.pop(client, None)
 
     def overload(self, client: Hashable, programs: set[int]) -> None:
@@ -123,6 +131,7 @@ class Front:
         """Ends every open program; until an engine is ready again new ones end as they begin."""
         self._desk.lost = message
         self._desk.outbox.lose_engine()
+        self._desk.questions.engine_lost()
         self._desk.streams.forget_all()
         for connection in self._connections.values():
             for program in connection.programs.values():
@@ -167,6 +176,22 @@ class Front:
         """Streams that the engine has yet to end."""
         return len(self._desk.streams)
 
+    def _facts(self) -> Facts:
+        """What a client may know of the front: nothing of others but how many there are."""
+        desk, ready = self._desk, self._desk.setting.ready
+        return {
+            "version": __version__,
+            "model": ready.model,
+            "context": ready.max_context,
+            "protocol": PROTOCOL_VERSION,
+            "uptime_s": desk.streams.now - self._started_at,
+            "clients": len(self._connections),
+            "programs": self.num_programs,
+            "streams": self.num_streams,
+            "sessions": len(desk.sessions),
+            "session_bytes": desk.sessions.num_bytes,
+        }
+
     def check(self) -> None:
         """Raises AssertionError where the books do not balance; for tests."""
         desk = self._desk
@@ -206,6 +231,7 @@ class Front:
         desk.lost = None
         desk.outbox.has_engine = True
         desk.constraints.define_all()
+        desk.questions.ask_again()
         self._settle(desk.streams.launch_all())
 
     def _end_trial(self) -> None:

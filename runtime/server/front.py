@@ -20,13 +20,15 @@ import uvloop
 from furcate.errors import BackendError, FurcateError
 from furcate.runtime.clock import MonotonicClock
 from furcate.runtime.graph.front import Front
+from furcate.runtime.graph.limits import Limits, limits_of
 from furcate.runtime.transport.address import address_of, default_folder, path_of, prepare_folder
-from furcate.runtime.transport.clients import ClientSocket
+from furcate.runtime.transport.client import Client
 from furcate.runtime.transport.context import open_context
 from furcate.runtime.transport.link import LINK_SUFFIX
 from furcate.runtime.transport.lock import SocketLock
 
 from .allowance import Allowance
+from .reception import Reception, plan_of
 from .supervisor import Supervisor
 from .text import fetch_model, load_text
 from .turn import FrontDriver
@@ -54,7 +56,7 @@ STOPPED = "the server has been stopped: run again when `furcate serve` is up"
 
 
 def serve(config: Config, announce: Announce) -> None:
-    """Serves until SIGTERM or SIGINT; `announce` gets the address once clients may connect.
+    """Serves until SIGTERM or SIGINT; `announce` gets each address once clients may connect.
 
     Raises what keeps the server from starting, and EngineLost when the engine ends for good.
     """
@@ -77,6 +79,10 @@ def socket_of(config: ServerConfig) -> Path:
     return path_of(address_of(folder.absolute() / SOCKET_NAME), LINK_SUFFIX)
 
 
+def _limits_of(config: ServerConfig) -> Limits:
+    return Limits(open_programs=config.max_programs, open_bytes=config.max_program_bytes)
+
+
 async def _run(config: Config, path: Path, announce: Announce) -> None:
     await Server(config, path, announce).run()
 
@@ -89,7 +95,9 @@ class Server:
 
     def __init__(self, config: Config, path: Path, announce: Announce) -> None:
         self._config = config
+        self._limits = limits_of(config.sessions, _limits_of(config.server))
         self._path = path
+        self._plan = plan_of(config.server)
         self._announce = announce
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[EngineReady] = self._loop.create_future()
@@ -98,7 +106,7 @@ class Server:
         self._faults = Allowance(MAX_FAULTS, FAULTS_WINDOW_S, self._clock)
         self._context = open_context()
         self._supervisor = Supervisor(config, self._context, path, self._clock, self)
-        self._clients: ClientSocket | None = None
+        self._reception: Reception | None = None
         self._driver: FrontDriver | None = None
 
     async def run(self) -> None:
@@ -125,18 +133,20 @@ class Server:
 
     # What the sockets report ---------------------------------------------------------------------
 
-    def connected(self, client: bytes) -> None:
+    def connected(self, client: Client) -> None:
         self._front_driver.connect(client)
 
-    def received(self, client: bytes, requests: list[Request]) -> None:
+    def received(self, client: Client, requests: list[Request]) -> None:
         try:
             self._front_driver.received(client, requests)
         except Exception:
-            log.exception("a message of client %s has failed", client.hex())
-            if self._clients is not None:
-                self._clients.refuse(client, BackendError.code, "the server failed on a message")
+            log.exception("a message of %r has failed", client)
+            client.refuse(BackendError.code, "the server failed on a message")
 
-    def gone(self, client: bytes) -> None:
+    def overloaded(self, client: Client, programs: set[int]) -> None:
+        self._front_driver.overloaded(client, programs)
+
+    def gone(self, client: Client) -> None:
         self._front_driver.disconnect(client)
 
     # What the supervisor reports -----------------------------------------------------------------
@@ -174,14 +184,15 @@ class Server:
             for future in arrived:
                 future.result()  # raises what went wrong at once
         ready, (codec, template) = self._ready.result(), text.result()
-        front = Front(codec, template, ready)
-        self._clients = ClientSocket(self._context, self._path, self._loop, self)
+        front = Front(codec, template, ready, self._limits, self._clock.now())
         self._driver = FrontDriver(
             front, self._loop, self._clock, self._supervisor.send, self._send
         )
+        self._reception = Reception(self._context, self._path, self._plan, self._loop, self)
         if not self._supervisor.is_ready:  # it has ended meanwhile, and another is on its way
             self._driver.engine_ended("the engine ended before the first program")
-        self._announce(address_of(self._path))
+        for address in self._reception.addresses:
+            self._announce(address)
 
     def _supervisor_ended(self, supervising: asyncio.Future[FurcateError]) -> None:
         if supervising.cancelled():
@@ -210,23 +221,24 @@ class Server:
             self._finish(BackendError(f"the front fails again and again, at last: {what}"))
 
     def _send(self, client: Hashable, events: Sequence[Event]) -> None:
-        assert self._clients is not None
-        assert isinstance(client, bytes)
+        assert isinstance(client, Client)
         try:
-            self._clients.send(client, events)
+            client.send(events)
         except Exception:
-            log.exception("events for client %s could not be sent", client.hex())
-            self._clients.refuse(client, BackendError.code, "the server failed on an answer")
+            log.exception("events for %r could not be sent", client)
+            client.refuse(BackendError.code, "the server failed on an answer")
 
     def _say_goodbye(self, message: str) -> None:
         if self._driver is not None:
             self._driver.engine_lost(message)
+        if self._reception is not None:
+            self._reception.say_goodbye(message)
 
     def _close_clients(self) -> None:
         if self._driver is not None:
             self._driver.close()
-        if self._clients is not None:
-            self._clients.close(LAST_WORDS_MS)
+        if self._reception is not None:
+            self._reception.close(LAST_WORDS_MS)
 
     def _remove_sockets(self) -> None:
         with suppress(FileNotFoundError):

@@ -54,6 +54,11 @@ class FrontDriver:
         self._front.disconnect(client)
         self._flush_later()
 
+    def overloaded(self, client: Hashable, programs: set[int]) -> None:
+        """The client does not read; what was to be told of these programs is lost."""
+        self._front.overload(client, programs)
+        self._flush_later()
+
     def engine_ended(self, message: str, in_flight: frozenset[int] | None = None) -> None:
         """Another engine follows: its EngineReady comes as an event."""
         self._front.suspend(message, in_flight)

@@ -21,9 +21,11 @@ __all__ = [
     "Alternative",
     "Answer",
     "Ask",
+    "Batch",
     "Bye",
     "Cancel",
     "ChoiceScores",
+    "Column",
     "Constraints",
     "Data",
     "Delta",
@@ -111,6 +113,25 @@ class Graph(_Message, frozen=True, tag="graph"):
     options: Options | None = None
 
 
+class Column(msgspec.Struct, frozen=True, array_like=True):
+    """Of a Batch: what its other deltas have in place of one literal in node `node` of the
+    template. `path` leads to it through the node as an array: the indices, and names in maps."""
+
+    node: Annotated[int, Meta(ge=0)]
+    path: Annotated[tuple[Annotated[int, Meta(ge=0)] | str, ...], Meta(min_length=1, max_length=64)]
+    values: tuple[Element, ...]
+
+
+class Batch(_Message, frozen=True, tag="batch"):
+    """Deltas of programs that differ in literals alone: `template`, then one of each of the
+    programs `others`. `seeds` are those of their options, where the template has options."""
+
+    template: Graph
+    others: tuple[ProgramId, ...]
+    seeds: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    columns: tuple[Column, ...] = ()
+
+
 class Answer(_Message, frozen=True, tag="answer"):
     """What an Invoke has come to: `data`, or an error. A call is answered once; an answer to one
     that nobody waits for any more changes nothing."""
@@ -154,7 +175,19 @@ class Bye(_Message, frozen=True, tag="bye"):
     """The client leaves; all its programs are cancelled."""
 
 
-Request = Hello | Segments | Constraints | Graph | Answer | Cancel | Release | Unpin | Ask | Bye
+Request = (
+    Hello
+    | Segments
+    | Constraints
+    | Graph
+    | Batch
+    | Answer
+    | Cancel
+    | Release
+    | Unpin
+    | Ask
+    | Bye
+)
 
 # Front to client ---------------------------------------------------------------------------------
 
@@ -245,7 +278,8 @@ class ChoiceScores(msgspec.Struct, frozen=True):
 class ValueMeta(msgspec.Struct, frozen=True, omit_defaults=True):
     """`finish`: "stop" (a stop string, `matched` says which), "eos", "length" or "constraint" (the
     constraint allows nothing more); for n > 1 that of the first sample. `logprobs` one list a
-    sample."""
+    sample. `attempts`: outputs up to the one that the client's check has accepted; `usage` is that
+    of all of them."""
 
     finish: str = "stop"
     matched: str | None = None
@@ -254,6 +288,7 @@ class ValueMeta(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
     scores: ChoiceScores | None = None
     finishes: tuple[str, ...] = ()
+    attempts: int = 1
 
 
 class Delta(_Message, frozen=True, tag="delta"):
@@ -282,8 +317,9 @@ class Value(_Message, frozen=True, tag="value"):
 
 class Invoke(_Message, frozen=True, tag="invoke"):
     """Asks the client to call its callable number `function`; an Answer with the same `call` is to
-    follow. Of a Gen's check `args` is the text of the output and why it ended, and the answer's
-    data is None where it will do, else what is wrong with it."""
+    follow. Of a Gen's check `args` are the text of the output, why it ended and which attempt it
+    is, from 1 on; the answer's data is None where it will do, else a text: what is wrong with
+    it."""
 
     program: ProgramId
     call: int

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 import zmq
 
+from furcate.protocol.codec import decode_events, encode
+from furcate.protocol.envelope import Message, Open, Opened, decode_header, encode_header
 from furcate.protocol.message import Event, Hello, Request, Welcome
-from furcate.runtime.transport.address import address_of
 from furcate.runtime.transport.clients import ClientSocket
+from furcate.runtime.transport.listening import Listening, listen_ipc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from furcate.protocol.envelope import Header
+    from furcate.runtime.transport.client import Client
 
 T = TypeVar("T")
 
@@ -27,19 +32,32 @@ class FakeServer:
     """Welcomes whoever says Hello and notes everything else. Its methods may be called from the
     test's thread."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.address = address_of(path)
-        self.connections: list[bytes] = []
-        self.requests: list[tuple[bytes, Request]] = []
-        self.departed: list[bytes] = []
+    def __init__(
+        self,
+        listen: Callable[[zmq.Context[zmq.Socket[bytes]]], Listening],
+        *,
+        resume_s: float = 0.0,
+        max_held_bytes: int = 2**20,
+    ) -> None:
+        self.connections: list[Client] = []
+        self.requests: list[tuple[Client, Request]] = []
+        self.overloads: list[tuple[Client, set[int]]] = []
+        self.departed: list[Client] = []
         self.welcomes = True
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
+        listening = listen(self._context)
+        self.address = listening.address
         self.socket: ClientSocket = self.on_loop(
-            lambda: ClientSocket(self._context, path, self._loop, self)
+            lambda: ClientSocket(
+                listening.socket,
+                self._loop,
+                self,
+                resume_s=resume_s,
+                max_held_bytes=max_held_bytes,
+            )
         )
 
     def on_loop(self, function: Callable[[], T]) -> T:
@@ -48,8 +66,8 @@ class FakeServer:
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result(10)
 
-    def send(self, client: bytes, *events: Event) -> None:
-        self.on_loop(lambda: self.socket.send(client, events))
+    def send(self, client: Client, *events: Event) -> None:
+        self.on_loop(lambda: client.send(events))
 
     def close(self) -> None:
         if self._loop.is_closed():
@@ -60,25 +78,96 @@ class FakeServer:
         self._thread.join()
         self._loop.close()
 
-    def connected(self, client: bytes) -> None:
+    def connected(self, client: Client) -> None:
         self.connections.append(client)
 
-    def received(self, client: bytes, requests: list[Request]) -> None:
+    def received(self, client: Client, requests: list[Request]) -> None:
         for request in requests:
             if isinstance(request, Hello) and self.welcomes:
-                self.socket.send(client, [WELCOME])
+                client.send([WELCOME])
             elif not isinstance(request, Hello):
                 self.requests.append((client, request))
 
-    def gone(self, client: bytes) -> None:
+    def overloaded(self, client: Client, programs: set[int]) -> None:
+        self.overloads.append((client, programs))
+
+    def gone(self, client: Client) -> None:
         self.departed.append(client)
+
+
+class RawClient:
+    """Speaks the envelope by hand, and only when it is told to."""
+
+    def __init__(self, address: str, connection: bytes = b"c" * 16) -> None:
+        self.connection = connection
+        self.num_sent = 0
+        self.num_received = 0
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self.context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.RCVTIMEO, 5_000)
+        self.socket.connect(address)
+
+    def open(self, received: int = 0, *, fresh: bool = True) -> Opened:
+        self.socket.send(encode_header(Open(self.connection, received, fresh)))
+        header = self.header()
+        assert isinstance(header, Opened)
+        return header
+
+    def send(self, *requests: Request) -> None:
+        self.num_sent += 1
+        header = encode_header(Message(self.num_sent, self.num_received))
+        self.socket.send_multipart([header, encode(requests)])
+
+    def header(self) -> Header:
+        (frame,) = self.socket.recv_multipart()
+        return decode_header(frame)
+
+    def receive(self) -> list[Event]:
+        """The events of the next message; what is no message is passed over."""
+        while len(frames := self.socket.recv_multipart()) == 1:
+            pass
+        header = decode_header(frames[0])
+        assert isinstance(header, Message)
+        assert header.number == self.num_received + 1
+        self.num_received = header.number
+        return decode_events(frames[1])
+
+    def close(self) -> None:
+        self.socket.close(0)
+        self.context.term()
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[FakeServer]:
-    fake = FakeServer(tmp_path / "serve.sock")
+    fake = FakeServer(lambda context: listen_ipc(context, tmp_path / "serve.sock"))
     yield fake
     fake.close()
+
+
+@pytest.fixture
+def make_server() -> Iterator[Callable[..., FakeServer]]:
+    servers: list[FakeServer] = []
+
+    def make(*args: object, **options: object) -> FakeServer:
+        servers.append(FakeServer(*args, **options))  # type: ignore[arg-type]
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def raw() -> Iterator[Callable[..., RawClient]]:
+    clients: list[RawClient] = []
+
+    def make(address: str, connection: bytes = b"c" * 16) -> RawClient:
+        clients.append(RawClient(address, connection))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
 
 
 @pytest.fixture

@@ -159,7 +159,9 @@ def test_a_server_that_does_not_answer_is_given_up(server) -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("tcp://127.0.0.1:5555", "is no address of a server"),
+        ("tcp://127.0.0.1", "is no address of a server"),
+        ("tcp://127.0.0.1:99999", "is no address of a server"),
+        ("tcp://*:7000", "cannot be found"),
         ("/run/serve.sock", "is no address of a server"),
         ("ipc://serve.sock", "the absolute path"),
         ("ipc:///" + "x" * 107, "may have 107"),
