@@ -46,8 +46,8 @@ from .entry import Entry, Share, Step
 from .fork_over import ForkOverStep
 from .let import literal, run_let
 from .loop import LoopRun, LoopStep, StopStep
-from .region import Placed, place
 from .pick import Pick
+from .region import Placed, place
 from .saving import Saving, begin_from
 from .switch import SwitchStep
 

@@ -36,7 +36,6 @@ class LoopRun:
     placed: Placed
     scope: Scope
     take: Take
-    outs: tuple[Cell, ...]
     items: Sequence[Ready] | None = None
     num_runs: int = 0
     is_stopped: bool = False
@@ -47,10 +46,10 @@ class LoopRun:
         most = self.node.max_iters if self.items is None else len(self.items)
         return self.num_runs >= min(most, self.node.max_iters)
 
-    def go_on(self, branch: Branch) -> None:
+    def go_on(self, branch: Branch, outs: tuple[Cell, ...]) -> None:
         """Begins the next run, or ends the loop."""
         if self.is_stopped or self.is_used_up:
-            self._end(branch)
+            self._end(branch, outs)
             return
         scope = Scope(self.scope, self)
         scope.branches[self.node.branch] = branch
@@ -63,9 +62,7 @@ class LoopRun:
             scope.cells[self.node.item] = item
         self.latest = scope
         self.num_runs += 1
-        # The condition is a cell of the run, so it is known only when that has been queued.
-        turn = _Turn(self)
-        then = Entry(self.placed.ordinal, turn, outs=self.outs)
+        then = Entry(self.placed.ordinal, _Turn(self), outs=outs)
         run_region(self.placed.regions[0], scope, branch, self.take, then)
 
     def until(self) -> Cell | None:
@@ -84,8 +81,8 @@ class LoopRun:
     def _given(self, value: int, ready: Ready) -> Cell:
         return Cell(self.placed.ordinal, None, value, ready, is_inner=True)
 
-    def _end(self, branch: Branch) -> None:
-        for out, cell in zip(self.node.outs, self.outs, strict=True):
+    def _end(self, branch: Branch, outs: tuple[Cell, ...]) -> None:
+        for out, cell in zip(self.node.outs, outs, strict=True):
             copy(branch.program, cell, self._source(out))
 
     def _source(self, out: Out) -> Cell | None:
@@ -113,7 +110,7 @@ class LoopStep(Step):
         if self.over is not None:
             assert isinstance(self.over.outcome, Ready)
             self.loop.items = elements_of(self.over.outcome)
-        self.loop.go_on(branch)
+        self.loop.go_on(branch, entry.outs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +126,7 @@ class _Turn(Step):
     def run(self, branch: Branch, entry: Entry) -> None:
         until = self.loop.until()
         if until is None or self.loop.is_stopped:
-            self.loop.go_on(branch)
+            self.loop.go_on(branch, entry.outs)
             return
         # Only now the condition is needed, and a Stop makes it worthless.
         then = Entry(entry.ordinal, _Verdict(self.loop, until), None, (until,), outs=entry.outs)
@@ -150,7 +147,7 @@ class _Verdict(Step):
     def run(self, branch: Branch, entry: Entry) -> None:
         assert isinstance(self.until.outcome, Ready)
         self.loop.is_stopped = truth(self.until.outcome.plain)
-        self.loop.go_on(branch)
+        self.loop.go_on(branch, entry.outs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

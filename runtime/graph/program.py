@@ -15,19 +15,23 @@ from furcate.errors import CapacityError, FurcateError, WireError
 from furcate.protocol.graph import (
     Call,
     Elect,
+    ForkOver,
     Gen,
     Let,
+    Loop,
     Mark,
     Pin,
     Recall,
     Score,
     Select,
+    Switch,
     TextOf,
 )
 from furcate.protocol.message import Failed, Finished, Usage, Value
 
 from .calls import Calls
 from .cell import Cell, Failure, Ready
+from .region import count_nodes
 from .scope import Scope
 
 if TYPE_CHECKING:
@@ -273,7 +277,7 @@ class Program:
                 if value not in self.cells:
                     cell = Cell(self.num_nodes, branch, value)
                     self.emit(_failed(self.id, cell, self.abortion))
-            self.num_nodes += 1
+            self.num_nodes += count_nodes(node)
 
     def answer(self, answer: Answer) -> None:
         """What the client says of a call; late ones change nothing."""
@@ -305,6 +309,8 @@ def _values_of(node: Node) -> Iterator[int]:
         yield node.stopped_by
     if isinstance(node, Elect):
         yield node.order
+    if isinstance(node, (Switch, Loop, ForkOver)):
+        yield from (out.value for out in node.outs)
 
 
 def _failed(program: int, cell: Cell, failure: Failure) -> Failed:

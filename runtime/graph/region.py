@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .limits import Limits
     from .scope import Scope
 
-__all__ = ["Placed", "Region", "Take", "place", "run_region"]
+__all__ = ["Placed", "Region", "Take", "count_nodes", "place", "run_region"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,11 @@ def place(nodes: Iterable[Node], first: int, limits: Limits, depth: int = 0) -> 
         placed.append(Placed(node, first, start, tuple(regions)))
         first = start
     return placed
+
+
+def count_nodes(node: Node) -> int:
+    """The node and all inside it."""
+    return 1 + sum(count_nodes(inner) for region in _regions_of(node) for inner in region)
 
 
 def _regions_of(node: Node) -> Sequence[Sequence[Node]]:

@@ -7,7 +7,7 @@ pattern.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import re2
@@ -15,11 +15,14 @@ import re2
 from furcate.errors import UsageError
 from furcate.protocol.path import NOTHING, follow, parse_path
 
-from .cell import Ready
 from .compare import element
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from furcate.protocol.message import Data
+
+    from .cell import Ready
 
 __all__ = ["find", "found_at", "matches"]
 
@@ -27,18 +30,32 @@ MAX_PATTERN_CHARS = 1024
 MAX_PATTERN_BYTES = 2**20  # of a compiled one
 
 
+class Found(Protocol):
+    def group(self, group: int | str) -> str | None: ...
+
+
+class Expression(Protocol):
+    """A compiled pattern."""
+
+    groups: int
+    groupindex: Mapping[str, int]
+
+    def search(self, text: str) -> Found | None: ...
+
+
 @lru_cache(maxsize=256)
-def _compiled(pattern: str) -> re2._Regexp[str]:
+def _compiled(pattern: str) -> Expression:
     options = re2.Options()
     options.max_mem = MAX_PATTERN_BYTES
     options.log_errors = False
     try:
-        return re2.compile(pattern, options)
+        compiled: Expression = re2.compile(pattern, options)
     except re2.error as error:
         raise UsageError(f"the pattern {pattern!r} cannot be used: {error}") from error
+    return compiled
 
 
-def _pattern(pattern: Data) -> re2._Regexp[str]:
+def _pattern(pattern: Data) -> Expression:
     if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN_CHARS:
         raise UsageError(
             f"a pattern is a text of at most {MAX_PATTERN_CHARS} characters, got {pattern!r:.80}"

@@ -56,9 +56,7 @@ def follow(value: object, steps: tuple[str | int, ...]) -> object:
     for step in steps:
         if isinstance(value, dict) and isinstance(step, str) and step in value:
             value = value[step]
-        elif (
-            isinstance(value, list) and isinstance(step, int) and -len(value) <= step < len(value)
-        ):
+        elif isinstance(value, list) and isinstance(step, int) and -len(value) <= step < len(value):
             value = value[step]
         else:
             return NOTHING
