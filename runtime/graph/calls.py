@@ -111,7 +111,7 @@ class PendingCall:
                 self._end(outcome.upstream())
                 return
             assert outcome is not None
-            args.append(outcome.data)
+            args.append(outcome.plain)
         self.number = self.branch.program.calls.ask(self.node.function, tuple(args), self)
 
     def answered(self, answer: Answer) -> None:

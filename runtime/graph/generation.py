@@ -161,6 +161,7 @@ class Sample:
     def _tell(self, text: str) -> None:
         program, cell = self._generation.program, self._generation.value
         if text and program.options.stream and cell.outcome is None:
+            if cell.value is None:  # nothing is told of what the client may refuse
+                return
             assert cell.branch is not None
-            assert cell.value is not None
             program.emit(Delta(program.id, cell.branch, cell.value, self.index, text))

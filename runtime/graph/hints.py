@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from furcate.protocol.graph import Gen, Select
 from furcate.protocol.stream import Hint
 
+from .attempts import Attempts
 from .entry import Step
 
 if TYPE_CHECKING:
@@ -56,9 +57,17 @@ def _hints(program: Program) -> Iterator[tuple[Stream, Hint]]:
         if stream.launched and not (stream.cancelled or stream.ended):
             path, num_waiting = outlook.path(branch), outlook.num_waiting(branch)
             yield stream, Hint(stream.id, path, num_waiting, *outlook.next_use(branch, stream))
-    for stream in program.streams:  # the samples of a generation, which nothing comes after
-        if stream not in of_branches and stream.launched and not stream.cancelled:
+    others = [each for each in program.streams if each not in of_branches]
+    attempts = _attempts(program) if others else {}
+    for stream in others:
+        if not stream.launched or stream.cancelled:
+            continue
+        branch = attempts.get(stream)
+        if branch is None:  # one of several samples, which nothing comes after
             yield stream, Hint(stream.id, next_use="dead")
+        else:
+            path, num_waiting = outlook.path(branch), outlook.num_waiting(branch)
+            yield stream, Hint(stream.id, path, num_waiting, *outlook.next_use(branch, stream))
 
 
 class _Outlook:
@@ -142,6 +151,16 @@ class _Outlook:
                 longest = max(longest, count + self._path_of_queue(other, depth + 1))
         self._paths_of_queues[branch] = longest
         return longest
+
+
+def _attempts(program: Program) -> dict[Stream, Branch]:
+    """The branches that are to go on from what these streams have."""
+    found: dict[Stream, Branch] = {}
+    for branch in program.all_branches():
+        for errand in branch.errands:
+            if isinstance(errand, Attempts) and errand.stream is not None:
+                found[errand.stream] = branch
+    return found
 
 
 def _elected(branch: Branch) -> Iterator[Branch]:

@@ -29,6 +29,7 @@ from furcate.protocol.graph import (
 from furcate.protocol.sampling import Sampling, check_sampling
 from furcate.protocol.stream import Choose, Generate
 
+from .attempts import attempt, check_attempts
 from .calls import PendingCall
 from .cell import Cell, Failure, Ready
 from .choice import Choice
@@ -203,8 +204,12 @@ def _generate(branch: Branch, entry: Entry, node: Gen) -> None:
     program, sampling = branch.program, node.sampling
     _check_ids(sampling.stop_token_ids, program.setting, "stop_token_ids: ")
     _check_ids(sampling.logit_bias, program.setting, "logit_bias: ")
+    check_attempts(node)
     _open_turn(branch, is_generated=True)
     stream = branch.outlet.settle(entry.ordinal)
+    if node.check is not None:
+        _attempt(branch, entry, node, Origin(stream, stream.num_nodes))
+        return
     continuation = entry.cell if sampling.n == 1 else Cell(entry.ordinal, branch.id)
     check = None if entry.constraint is None else entry.constraint.check
     generation = Generation(program, entry.cell, continuation, sampling.n, check)
@@ -217,6 +222,15 @@ def _generate(branch: Branch, entry: Entry, node: Gen) -> None:
     program.streams_table.append(stream, messages[0], entry.ordinal, generation.samples[0])
     branch.pieces.append(continuation)
     branch.num_draws += 1
+
+
+def _attempt(branch: Branch, entry: Entry, node: Gen, before: Origin) -> None:
+    messages = [
+        msgspec.structs.replace(_generate_message(branch, entry, node, number), report=False)
+        for number in range(node.retries + 1)
+    ]
+    branch.num_draws += 1
+    attempt(branch, entry, node, messages, before)
 
 
 def _generate_message(branch: Branch, entry: Entry, node: Gen, sample: int) -> Generate:
