@@ -32,6 +32,8 @@ class Engine(Session):
     else "smollm2". `options` are those of `furcate serve`, with underscores.
     """
 
+    kind = "engine"
+
     def __init__(
         self, model: str | None = None, **options: str | int | float | bool | None
     ) -> None:

@@ -65,7 +65,7 @@ def handled_by(candidates: Sequence[Branch]) -> set[int]:
 def _go_on(candidates: Sequence[Branch], order: Slot, rank: int, number: int) -> Branch:
     first = candidates[0]
     branch = new_branch(first.program, number)
-    branch.role, branch.session = first.role, first.session
+    branch.role, branch.session, branch.is_elected = first.role, first.session, True
     branch.lineage = _common([candidate.lineage for candidate in candidates])
     for name in dict.fromkeys(name for candidate in candidates for name in candidate.variables):
         found = tuple(candidate.variables.get(name) for candidate in candidates)
@@ -98,7 +98,8 @@ def _common(lists: Sequence[Sequence[T]]) -> tuple[T, ...]:
 
 def log_of(branch: Branch) -> list[Entry]:
     """What was appended, with what the branch has from its election; waits for that."""
-    todo, found = list(reversed(branch.log)), list[Entry]()
+    todo: list[Entry] = branch.log[::-1]
+    found: list[Entry] = []
     while todo:
         entry = todo.pop()
         if isinstance(entry, Elected):

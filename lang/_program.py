@@ -13,7 +13,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
-from furcate.errors import FurcateError, ProgramError, UpstreamFailed, UsageError, from_wire
+from furcate.errors import Cancelled, FurcateError, ProgramError, UpstreamFailed, UsageError, from_wire
 from furcate.protocol.message import Answer, Event, Failed, Finished, Invoke, Options
 
 from ._callables import Callables, Invocation
@@ -51,8 +51,8 @@ class Sink(Protocol):
         """Sends what the programs have recorded, in one message."""
         ...
 
-    def cancel(self, program: Program) -> None:
-        """Ends the program on the other side."""
+    def cancel(self, program: Program, branch: int | None = None) -> None:
+        """Ends the program, or one of its branches, on the other side."""
         ...
 
     def perform(self, invocation: Invocation, callables: Callables) -> None:
@@ -160,6 +160,12 @@ class Program:
         if not self.results.over:
             self.results.lose(error)
             self.sink.cancel(self)
+
+    def cancel_branch(self, branch: int) -> None:
+        """Ends one branch with all that was forked off it; the rest of the program goes on."""
+        if not self.results.over:
+            self.prepare_wait()  # what is not sent cannot be cancelled
+            self.sink.cancel(self, branch)
 
     # Results -------------------------------------------------------------------------------------
 
@@ -288,6 +294,7 @@ class Program:
             return lost[0] if lost else Failure(self.name, "", None, loss)
         handled = self.joined | {f.branch for f in failures if f.observed and f.branch is not None}
         left = [f for f in failures if not f.observed and f.branch not in handled]
+        left = [f for f in left if not isinstance(f.error, Cancelled)]  # it was asked to end
         own = [f for f in left if not isinstance(f.error, UpstreamFailed)]
         if own:
             return own[0]

@@ -128,6 +128,9 @@ class Results:
         if slot is None or slot.settled:
             return
         slot.data, slot.meta = event.data, event.meta
+        source = self._slot(event.source) if event.source is not None else None
+        if source is not None:
+            slot.read_as(source)
         try:
             texts = slot.texts()
         except WireError as error:

@@ -65,6 +65,11 @@ class Slot:
             self._parsed.append(self._read(self.data))
         return self._parsed[0]
 
+    def read_as(self, source: Slot) -> None:
+        """The data was copied from that value, and means what it means there."""
+        self.output, self.choices, self.samples = source.output, source.choices, source.samples
+        self.meta = self.meta if self.meta is not None else source.meta
+
     def read(self, data: Data) -> object:
         """What the program sees of data that was told of this value elsewhere: in a region it has
         other data each time."""

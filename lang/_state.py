@@ -305,8 +305,8 @@ class ProgramState:
         return self._program.results.usage
 
     def cancel(self) -> None:
-        """Ends this branch with all that was forked off it, and of the program's own state the whole
-        program; what is still to come fails with Cancelled."""
+        """Ends this branch with all that was forked off it; of the program's own state the whole
+        program. What is still to come fails with Cancelled."""
         program, number = self._program, self._branch.number
         if number == 0:
             program.cancel(Cancelled("the program was cancelled by its state's cancel()"))

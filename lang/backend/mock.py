@@ -55,6 +55,8 @@ class Mock(Session):
     is taken as it is. `max_tokens` cuts after that many words, stop strings cut as usual.
     """
 
+    kind = "mock"
+
     def __init__(self, replies: Replies = "") -> None:
         super().__init__(MockChannel(replies))
 

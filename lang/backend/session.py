@@ -10,22 +10,28 @@ import threading
 import time
 import weakref
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Self
+from typing import Literal, Self, TYPE_CHECKING
 
 from furcate.errors import BackendError, FurcateError, UsageError, WireError
 from furcate.protocol.message import (
     Answer,
+    Ask,
     Cancel,
     Event,
     Finished,
     Graph,
+    Info,
+    Invoke,
     Release,
     Request,
+    Unpin,
     Welcome,
 )
 
 from .call_pool import CallPool
+from .questions import Questions
 from .tables import Tables
+from .window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
     from furcate.lang._recording import Taken
 
     from .base import Channel
+    from .questions import Facts
 
 __all__ = ["Session"]
 
@@ -48,6 +55,8 @@ class Session:
     Opens the channel at once; use it as a context manager or call `close()`. Everything here may be
     called from any thread.
     """
+
+    kind = "server"
 
     def __init__(self, channel: Channel) -> None:
         self.num_messages = 0  # sent after the handshake
@@ -63,7 +72,9 @@ class Session:
         self._forgotten: SimpleQueue[int | None] = SimpleQueue()
         self._reaper: threading.Thread | None = None
         self._calls: CallPool | None = None
+        self._questions = Questions()
         self.welcome: Welcome = channel.open(self._deliver, self._lose)
+        self._window = Window(self.welcome)  # nothing of a program is delivered before
 
     @property
     def num_bytes_sent(self) -> int | None:
@@ -91,22 +102,44 @@ class Session:
         return number
 
     def flush(self, programs: Sequence[Program]) -> None:
-        """Sends what these programs have recorded, as one message; nothing if that is nothing."""
+        """Sends what these programs have recorded, as one message; nothing if that is nothing.
+        Programs that the other side has no room for wait for their turn."""
         with self._sending:
-            taken = [
-                (program, delta)
-                for program in programs
-                if (delta := program.recording.take(program.id)) is not None
-            ]
-            if not taken:
-                return
+            self._flush(self._window.admit(programs))
+        self._send_waiting()
+
+    def _flush(self, programs: Sequence[Program]) -> None:
+        taken = [
+            (program, delta)
+            for program in programs
+            if (delta := program.recording.take(program.id)) is not None
+        ]
+        if not taken:
+            return
+        for _, delta in taken:
+            self._window.sent(delta)
+        try:
+            self._send(self._written(taken))
+        except Exception as error:  # these deltas are lost, so their programs cannot go on
+            loss = error if isinstance(error, FurcateError) else WireError(str(error))
+            for program, _ in taken:
+                self._window.ended(program.id)
+                program.results.lose(loss)
+            raise
+
+    def _send_waiting(self) -> None:
+        """Sends programs that have waited and may go. Whoever cannot, because another thread sends
+        just now, leaves it to that one: it looks again when it is through."""
+        while self._window.num_waiting and self._sending.acquire(blocking=False):
             try:
-                self._send(self._written(taken))
-            except Exception as error:  # these deltas are lost, so their programs cannot go on
-                loss = error if isinstance(error, FurcateError) else WireError(str(error))
-                for program, _ in taken:
-                    program.results.lose(loss)
-                raise
+                admitted = self._window.next_admitted()
+                if not admitted:
+                    return
+                self._flush([program for program, _ in admitted])
+                for program, branches in admitted:
+                    self._send([Cancel(program.id, branch) for branch in branches])
+            finally:
+                self._sending.release()
 
     def _written(self, taken: Sequence[tuple[Program, Taken]]) -> list[Request]:
         requests, written = self._tables.write([delta for _, delta in taken])
@@ -124,9 +157,10 @@ class Session:
             )
         return requests
 
-    def cancel(self, program: Program) -> None:
+    def cancel(self, program: Program, branch: int | None = None) -> None:
         with self._sending:
-            self._send([Cancel(program.id)])
+            if not self._window.withdraw(program.id, branch):
+                self._send([Cancel(program.id, branch)])
 
     def perform(self, invocation: Invocation, callables: Callables) -> None:
         """On the event loop that the function is for, else on a thread of the session."""
@@ -156,10 +190,11 @@ class Session:
         program = reference() if reference is not None else None
         if program is not None and not program.results.over:
             with self._sending:
+                self._window.answered(program.id, program.recording.done)
                 self._send([answer])
 
     def _send(self, requests: Sequence[Request]) -> None:
-        if self._loss is not None or self._closed:
+        if not requests or self._loss is not None or self._closed:
             return  # the programs have been told
         try:
             self._channel.send(requests)
@@ -167,23 +202,50 @@ class Session:
         except BackendError as error:
             self._lose(error)
 
+    # What is no program's ------------------------------------------------------------------------
+
+    def ask(self, what: Literal["info", "flush_cache"]) -> Facts:
+        """The other side's facts; waits for them. Raises what has ended the connection."""
+        number, future = self._questions.new()
+        with self._sending:
+            self._send([Ask(number, what)])
+        if self._closed:
+            raise UsageError("this backend is closed: open another one")
+        if self._loss is not None:
+            self._questions.lose(self._loss)
+        return future.result()
+
+    def unpin(self, name: str, tenant: str) -> None:
+        """The KV of that pin may leave the cache; idempotent."""
+        with self._sending:
+            self._send([Unpin(name, tenant)])
+
     # From the channel ----------------------------------------------------------------------------
 
     def _deliver(self, events: Sequence[Event]) -> None:
         for event in events:
+            if isinstance(event, Info):
+                self._questions.answered(event)
             number = getattr(event, "program", None)
+            if isinstance(event, Finished):
+                self._window.ended(event.program)
+            elif isinstance(event, Invoke):
+                self._window.called(event.program)
             reference = self._programs.get(number) if isinstance(number, int) else None
             program = reference() if reference is not None else None
             if program is not None:
                 program.receive(event)
                 if isinstance(event, Finished) and self._calls is not None:
                     self._calls.refresh()
+        if self._window.num_waiting:
+            self._send_waiting()
 
     def _lose(self, error: FurcateError) -> None:
         with self._registry:
             if self._loss is None:
                 self._loss = error
             references = list(self._programs.values())
+        self._questions.lose(error)
         for reference in references:
             program = reference()
             if program is not None:
@@ -196,8 +258,10 @@ class Session:
         with self._registry:
             for number in numbers:
                 self._programs.pop(number, None)
+        self._window.forget(numbers)
         with self._sending:
             self._send([Release(tuple(numbers))])
+        self._send_waiting()
 
     def close(self) -> None:
         """Cancels what runs and frees what the backend holds; callable twice."""
