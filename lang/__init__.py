@@ -7,6 +7,7 @@ from ._expr import Expr
 from ._function import Function, function
 from ._gen import gen, gen_int, gen_string
 from ._group import StateGroup
+from ._info import flush_cache, get_server_info
 from ._meta import Scores
 from ._ref import Ref, join
 from ._results import StreamEvent
@@ -50,10 +51,12 @@ __all__ = [
     "assistant_begin",
     "assistant_end",
     "connect",
+    "flush_cache",
     "function",
     "gen",
     "gen_int",
     "gen_string",
+    "get_server_info",
     "greedy_token_selection",
     "join",
     "select",

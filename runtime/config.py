@@ -84,6 +84,9 @@ class ScheduleConfig:
         True, "Plan a step while the one before it runs, where forwards have a thread of their own."
     )
     jump_forward: bool = option(True, "Take tokens that a constraint forces without sampling them.")
+    pin_share: float = option(
+        0.5, "Share of the KV cache that programs may pin together, up to 1.", least=0
+    )
     check_invariants: bool = option(False, "Check every invariant after every step: slow.")
 
 

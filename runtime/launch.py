@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from furcate.runtime.clock import MonotonicClock
 from furcate.runtime.config import Config, resolve
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def local_runtime_for(
     from furcate.runtime.server.local import LocalRuntime
 
     def make_front(ready: EngineReady) -> Front:
-        return Front(codec, template, ready, limits)
+        return Front(codec, template, ready, limits, MonotonicClock().now())
 
     return LocalRuntime(build, make_front, deliver, lost)
 

@@ -10,9 +10,10 @@ import threading
 import time
 import weakref
 from queue import SimpleQueue
-from typing import Literal, Self, TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Self
 
 from furcate.errors import BackendError, FurcateError, UsageError, WireError
+from furcate.protocol.batch import pack
 from furcate.protocol.message import (
     Answer,
     Ask,
@@ -143,10 +144,11 @@ class Session:
 
     def _written(self, taken: Sequence[tuple[Program, Taken]]) -> list[Request]:
         requests, written = self._tables.write([delta for _, delta in taken])
+        deltas: list[Graph] = []
         for (program, delta), nodes in zip(taken, written, strict=True):
             for _, recorded in nodes:
                 program.recording.written(recorded)
-            requests.append(
+            deltas.append(
                 Graph(
                     delta.program,
                     delta.epoch,
@@ -155,7 +157,7 @@ class Session:
                     delta.options,
                 )
             )
-        return requests
+        return [*requests, *pack(deltas)]
 
     def cancel(self, program: Program, branch: int | None = None) -> None:
         with self._sending:

@@ -11,9 +11,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from furcate.errors import BackendError, FurcateError, Overloaded, UsageError, WireError
+from furcate.protocol.batch import unpack
 from furcate.protocol.message import (
     PROTOCOL_VERSION,
     Answer,
+    Batch,
     Ask,
     Bye,
     Cancel,
@@ -105,6 +107,9 @@ class Connection:
                 self._add_constraints(request)
             case Graph():
                 self._take_graph(request, now)
+            case Batch():
+                for graph in unpack(request):
+                    self._take_graph(graph, now)
             case Answer():
                 self._answer(request)
             case Cancel(program=program_id, branch=branch):

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from furcate.errors import ConnectionFailed, CrashSuspect
 from furcate.protocol.message import PROTOCOL_VERSION
 from furcate.protocol.stream import EngineFacts, EngineReady
-
 from furcate.version import __version__
 
 from .connection import Connection

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from furcate.protocol.message import Constraints, Graph, Release
+from furcate.protocol.batch import unpack
+from furcate.protocol.message import Batch, Constraints, Graph, Release
 from furcate.runtime.clock import MonotonicClock
 from furcate.runtime.graph import Front
 
@@ -17,7 +18,7 @@ from .sites import Sites
 from .words import WordTokenizer, chat_template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from furcate.protocol.message import Event, Request
     from furcate.runtime.clock import Clock
@@ -41,9 +42,10 @@ class MockRuntime:
         codec = WordTokenizer()
         self._sites = Sites()
         self._engine = MockEngine(codec, self._sites, answer)
-        self._front = Front(codec, chat_template(), self._engine.ready())
-        self._front.connect(CLIENT)
         self._clock = clock or MonotonicClock()
+        started_at = self._clock.now()
+        self._front = Front(codec, chat_template(), self._engine.ready(), started_at=started_at)
+        self._front.connect(CLIENT)
         self._deliver = deliver
         self._undelivered: deque[list[Event]] = deque()
         self._is_delivering = False
@@ -53,26 +55,28 @@ class MockRuntime:
         with self._engine.aside():
             now = self._clock.now()
             self._front.tick(now)
-            marked = (self._marked(request) for request in requests)
-            self._front.handle(CLIENT, [request for request in marked if request], now)
+            marked = [each for request in requests for each in self._marked(request)]
+            self._front.handle(CLIENT, marked, now)
             self._pump()
             while self._engine.has_work:
                 self._front.handle_engine(self._engine.step(), now)
                 self._pump()
 
-    def _marked(self, request: Request) -> Request | None:
-        """As the front is to see it, if it is: see Sites."""
+    def _marked(self, request: Request) -> Iterable[Request]:
+        """What of it the front is to see, and how: see Sites."""
         match request:
             case Graph():
-                return self._sites.mark(request)
+                return (self._sites.mark(request),)
+            case Batch():
+                return map(self._sites.mark, unpack(request))
             case Constraints(constraints=constraints):
                 self._sites.constraints += constraints
-                return None
+                return ()
             case Release(programs=programs):
                 self._sites.forget(programs)
             case _:
                 pass
-        return request
+        return (request,)
 
     def _pump(self) -> None:
         """Brings engine and client what the front has to say."""

@@ -55,7 +55,8 @@ class Batcher:
         self, cache: KVCache, max_context: int, config: ScheduleConfig, clock: Clock
     ) -> None:
         self.cache = cache
-        self.prospects = Prospects(cache, clock)
+        num_tokens = cache.pool.total * cache.page_size
+        self.prospects = Prospects(cache, clock, int(config.pin_share * num_tokens))
         self.running: list[Stream] = []  # by admission; these hold leases
         self.retractions = 0
         self.budget = StepBudget(config.budget_tokens, config.itl_ms / 1000, clock)
@@ -145,11 +146,15 @@ class Batcher:
             if lease.inserted < length <= len(stream.tokens):
                 self.cache.insert(lease, stream.tokens, length, step)
 
-    def pin(self, stream: Stream, node: Pin) -> None:
-        """Keeps the KV of all its tokens, which are computed."""
+    def pin(self, stream: Stream, node: Pin) -> bool:
+        """Keeps the KV of all its tokens, which are computed; False where that is too much."""
         self.publish(stream)
-        if stream.lease is not None:
-            self.prospects.pin(node, stream.lease)
+        return stream.lease is None or self.prospects.pin(node, stream.lease)
+
+    def flush(self) -> None:
+        """Drops all KV that no stream holds, what is pinned included."""
+        self.prospects.unpin_all()
+        self.cache.evict(self.cache.pool.total)
 
     def hinted(self, stream: Stream) -> None:
         """The stream has another hint."""

@@ -230,8 +230,17 @@ class Lifecycle:
             self._advance(stream)
 
     def _pin(self, stream: Stream) -> None:
-        assert stream.pin is not None
-        self._batcher.pin(stream, stream.pin)
+        node = stream.pin
+        assert node is not None
+        if not self._batcher.pin(stream, node) and node.strict:
+            prospects = self._batcher.prospects
+            reason = (
+                f"{len(stream.tokens)} tokens are too many to pin: of the cache "
+                f"{prospects.max_pinned} may be, and {prospects.num_pinned} are; unpin some, or "
+                "raise --pin-share or --kv-bytes"
+            )
+            self.end(stream, "capacity", reason)
+            return
         stream.pin = None
         self._node_ended(stream)
 

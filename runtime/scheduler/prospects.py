@@ -5,7 +5,7 @@ Knows streams, their hints and pins. What is evicted, and when, is the cache's m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from furcate.runtime.cache import NextUse
 
@@ -21,14 +21,22 @@ if TYPE_CHECKING:
 __all__ = ["Prospects"]
 
 
-class Prospects:
-    """The owner of all expectations: one for each stream that rests or waits, one for each pin."""
+class _Pinned(NamedTuple):
+    expectation: Expectation
+    num_tokens: int
+    end: float | None  # of its time
 
-    def __init__(self, cache: KVCache, clock: Clock) -> None:
+
+class Prospects:
+    """The owner of all expectations: one for each stream that rests or waits, one for each pin.
+    Pins may have `max_pinned` tokens together, those that several have counted for each."""
+
+    def __init__(self, cache: KVCache, clock: Clock, max_pinned: int) -> None:
+        self.max_pinned = max_pinned
         self._cache = cache
         self._clock = clock
         self._streams: dict[Stream, Expectation] = {}
-        self._pins: dict[int, tuple[Expectation, float | None]] = {}  # with the end of its time
+        self._pins: dict[int, _Pinned] = {}
 
     # Streams -------------------------------------------------------------------------------------
 
@@ -67,25 +75,35 @@ class Prospects:
 
     # Pins ----------------------------------------------------------------------------------------
 
-    def pin(self, node: Pin, lease: Lease) -> None:
-        """Keeps what is in the tree of the lease's positions."""
+    def pin(self, node: Pin, lease: Lease) -> bool:
+        """Keeps what is in the tree of the lease's positions; False, and nothing kept, where that
+        is more than may be pinned."""
         self.unpin(node.pin)
         end = None if node.ttl_s is None else self._clock.now() + node.ttl_s
+        if self.num_pinned + lease.inserted > self.max_pinned:
+            return False
         if lease.inserted:
-            self._pins[node.pin] = (self._cache.expect(lease, NextUse.PINNED), end)
+            expectation = self._cache.expect(lease, NextUse.PINNED)
+            self._pins[node.pin] = _Pinned(expectation, lease.inserted, end)
+        return True
 
     def unpin(self, pin: int) -> None:
         """Idempotent."""
         found = self._pins.pop(pin, None)
         if found is not None:
-            self._cache.forget(found[0])
+            self._cache.forget(found.expectation)
 
     def expire(self) -> None:
         """Ends the pins whose time is over."""
-        if not any(end is not None for _, end in self._pins.values()):
+        ends = {pin: pinned.end for pin, pinned in self._pins.items() if pinned.end is not None}
+        if not ends:
             return
         now = self._clock.now()
-        for pin in [pin for pin, (_, end) in self._pins.items() if end is not None and end <= now]:
+        for pin in [pin for pin, end in ends.items() if end <= now]:
+            self.unpin(pin)
+
+    def unpin_all(self) -> None:
+        for pin in list(self._pins):
             self.unpin(pin)
 
     def check(self, streams: Sequence[Stream]) -> None:
@@ -101,3 +119,8 @@ class Prospects:
     @property
     def num_pins(self) -> int:
         return len(self._pins)
+
+    @property
+    def num_pinned(self) -> int:
+        """Tokens."""
+        return sum(pinned.num_tokens for pinned in self._pins.values())

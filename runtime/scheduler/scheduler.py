@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from furcate.protocol.stream import EngineHello
+from furcate.protocol.stream import AskEngine, EngineFacts, EngineHello
 from furcate.runtime.cache import KVCache
 from furcate.runtime.clock import MonotonicClock
 from furcate.runtime.sample.rng import uniform
@@ -20,6 +20,7 @@ from furcate.runtime.sample.rng import uniform
 from .batcher import Batcher
 from .check import check_batcher
 from .draws import early_draws, late_draws
+from .facts import facts_of
 from .lifecycle import Lifecycle
 from .masks import InlineMasks
 from .scores import ask_scores, choice_logprobs, drawn_logprob, note_prompt_logprobs
@@ -92,8 +93,15 @@ class Scheduler:
         for request in requests:
             if isinstance(request, EngineHello):
                 self._events.append(self._ready)  # its version is for the front to compare
+            elif isinstance(request, AskEngine):
+                self._answer(request)
             else:
                 self.lifecycle.handle(request)
+
+    def _answer(self, ask: AskEngine) -> None:
+        if ask.flush_cache:
+            self.batcher.flush()
+        self._events.append(EngineFacts(ask.number, facts_of(self.batcher, self._step)))
 
     @property
     def has_work(self) -> bool:
