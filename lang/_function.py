@@ -32,9 +32,10 @@ class Function(Generic[P, R]):
     """A program: a function whose first parameter is its state.
 
     `run`, `arun`, `astart` and `run_batch` take the function's own arguments and, by keyword:
-    `backend`; `stream`; `timeout` in seconds; `seed`; and the sampling parameters of `gen` as
-    defaults for every `gen` of the run. A parameter of the function wins over such a keyword of the
-    same name; `sampling=dict(...)` always means the sampling parameters.
+    `backend`; `stream`; `timeout` in seconds; `seed`; `priority` from -100 to 100, higher ones run
+    first; `tenant`, programs of the same one share cached KV and sessions; and the sampling
+    parameters of `gen` as defaults for every `gen` of the run. A parameter of the function wins
+    over such a keyword of the same name; `sampling=dict(...)` always means the sampling parameters.
     """
 
     def __init__(self, body: Callable[Concatenate[ProgramState, P], R]) -> None:
@@ -125,6 +126,12 @@ class Function(Generic[P, R]):
         """
         if on_error not in ("raise", "return"):
             raise UsageError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+        for flag, value in {
+            "progress_bar": progress_bar,
+            "generator_style": generator_style,
+        }.items():
+            if not isinstance(value, bool):
+                raise UsageError(f"{flag} must be True or False, got {value!r}")
         threads = num_threads_of(num_threads)
         calls, options = self._calls(items, kwargs)
         if calls and calls[0].is_async:
@@ -162,7 +169,9 @@ class Function(Generic[P, R]):
         self, items: Sequence[Item], kwargs: Mapping[str, object]
     ) -> tuple[list[Call], RunOptions]:
         if isinstance(items, str | Mapping) or not isinstance(items, Sequence):
-            raise UsageError(f"run_batch() takes a list of dicts or tuples, got {items!r}")
+            raise UsageError(
+                f"items of run_batch() must be a list of dicts or tuples, got {items!r}"
+            )
         options = replace(self._signature.options(kwargs), session=self._session)
         calls = []
         for item in items:

@@ -1,9 +1,8 @@
-"""Every parameter of gen has an effect or raises: one table that must stay complete."""
+"""What the parameters of gen become, and what is wrong with them; that each has an effect at all is
+in test_parameter_table."""
 
 import enum
-import inspect
 import json
-from typing import Literal
 
 import pytest
 
@@ -34,54 +33,6 @@ def recorded(by_hand, expr, **run):
 
 class Opaque:
     """Nothing that pydantic could describe."""
-
-
-PARAMETERS = {
-    "max_tokens": (7, {"max_tokens": 7}),
-    "max_new_tokens": (7, {"max_tokens": 7}),
-    "min_tokens": (200, None),
-    "min_new_tokens": (3, {"min_tokens": 3}),
-    "n": (3, {"n": 3}),
-    "stop": (["a", "b"], {"stop": ("a", "b")}),
-    "stop_token_ids": ([5], {"stop_token_ids": (5,)}),
-    "stop_regex": ("a+", {"stop_regex": ("a+",)}),
-    "temperature": (0, {"temperature": 0.0}),
-    "top_p": (0.5, {"top_p": 0.5}),
-    "top_k": (4, {"top_k": 4}),
-    "min_p": (0.1, {"min_p": 0.1}),
-    "frequency_penalty": (0.5, {"frequency_penalty": 0.5}),
-    "presence_penalty": (0.5, {"presence_penalty": 0.5}),
-    "repetition_penalty": (1.2, {"repetition_penalty": 1.2}),
-    "logit_bias": ({3: -1.0, "4": 2}, {"logit_bias": {3: -1.0, 4: 2.0}}),
-    "ignore_eos": (True, {"ignore_eos": True}),
-    "seed": (11, {"seed": 11}),
-    "return_logprob": (True, {"logprobs": 0}),
-    "dtype": (int, {"stop": (" ", "\n")}),
-    "regex": ("a+", {}),
-    "json_schema": ({"type": "string"}, {}),
-    "type": (Literal["x", "y"], {}),
-}
-ELSEWHERE = {
-    "name", "choices", "choices_method",  # test_select_language
-    "save_stop",  # test_marks_and_scores
-    "logprob_start_len", "top_logprobs_num", "return_text_in_logprobs",  # below
-}  # fmt: skip
-
-
-def test_the_table_names_every_parameter_of_gen():
-    assert set(inspect.signature(fc.gen).parameters) == set(PARAMETERS) | ELSEWHERE
-
-
-@pytest.mark.parametrize("name", [name for name, (_, fields) in PARAMETERS.items() if fields])
-def test_a_parameter_reaches_the_sampling_of_its_node(by_hand, name):
-    value, fields = PARAMETERS[name]
-    if name == "n":
-        with fc.Mock(lambda call: f"{call.sample}") as backend:
-            assert appends.run(fc.gen("x", n=value), backend=backend)["x"] == ["0", "1", "2"]
-        return
-    nodes, _ = recorded(by_hand, fc.gen(**{name: value}))
-    (gen,) = [node for node in nodes if isinstance(node, Gen)]
-    assert {field: getattr(gen.sampling, field) for field in fields} == fields
 
 
 @pytest.mark.parametrize(
