@@ -9,9 +9,11 @@ import pytest
 
 import furcate as fc
 from furcate.errors import EngineLost, FurcateError
+from furcate.protocol.batch import unpack
 from furcate.protocol.graph import Gen, Node, Select
 from furcate.protocol.message import (
     PROTOCOL_VERSION,
+    Batch,
     Event,
     Finished,
     Graph,
@@ -46,7 +48,7 @@ class HandChannel:
         with self._changed:
             self.sent.append(requests)
             self._changed.notify_all()
-        for request in requests:
+        for request in unpacked(requests):
             if isinstance(request, Release):
                 self.released.set()
             if self._react is not None:
@@ -70,10 +72,19 @@ class HandChannel:
         return [
             node
             for requests in self.sent
-            for request in requests
+            for request in unpacked(requests)
             if isinstance(request, Graph)
             for node in request.nodes
         ]
+
+
+def unpacked(requests: Sequence[Request]) -> list[Request]:
+    """With single deltas in place of batches."""
+    return [
+        each
+        for request in requests
+        for each in (unpack(request) if isinstance(request, Batch) else (request,))
+    ]
 
 
 def values(program: int, nodes: Sequence[Node], text: str = "x") -> list[Event]:

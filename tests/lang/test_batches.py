@@ -4,7 +4,7 @@ import pytest
 
 import furcate as fc
 from furcate.protocol.graph import Text
-from furcate.protocol.message import Graph, Release, Segments
+from furcate.protocol.message import Batch, Graph, Release, Segments
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -121,7 +121,8 @@ def test_a_long_batch_is_sent_in_chunks_and_records_ahead_only_so_far():
         states = list(results)  # kept: dropping them would send Release in between
         assert len(states) == 2999
         assert recorded == list(range(3000))
-        assert len({id(r) for r in requests_of(backend)}) == 3000
+        assert len(requests_of(backend)) == backend.num_messages == 12
+        assert all(isinstance(r, Batch) for r in requests_of(backend))
         assert backend.num_messages <= 3000 / 256 + 2
 
 

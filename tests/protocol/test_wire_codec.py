@@ -111,6 +111,12 @@ REQUESTS: tuple[message.Request, ...] = (
     message.Constraints(0, (Constraint(kind="regex", body="a+", engine="llguidance"),)),
     message.Graph(2**63, 0, NODES, True, message.Options(seed=2**64 - 1, stream=True, priority=-3)),
     message.Graph(0, 2, (), False),
+    message.Batch(
+        message.Graph(1, 0, (graph.Text(0, "a"),), True, message.Options(seed=1)),
+        (2, 3),
+        (4, 5),
+        (message.Column(0, (2,), ("b", 7)), message.Column(0, ("x", 1), (None, 0.5))),
+    ),
     message.Answer(1, 2, ["a", 3, [True, None]]),
     message.Answer(1, 2, code="usage", message="no"),
     message.Unpin("rules"),

@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = 2
+MAX_PATH = 64  # steps to a literal inside a node
 PROGRAM_BYTES = 1024  # what a running program counts for, beside its texts
 
 ProgramId = Annotated[int, Meta(ge=0)]
@@ -118,7 +119,9 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
     template. `path` leads to it through the node as an array: the indices, and names in maps."""
 
     node: Annotated[int, Meta(ge=0)]
-    path: Annotated[tuple[Annotated[int, Meta(ge=0)] | str, ...], Meta(min_length=1, max_length=64)]
+    path: Annotated[
+        tuple[Annotated[int, Meta(ge=0)] | str, ...], Meta(min_length=1, max_length=MAX_PATH)
+    ]
     values: tuple[Element, ...]
 
 
