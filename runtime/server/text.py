@@ -37,9 +37,9 @@ def load_text(config: ModelConfig) -> Text:
         return _text(ByteTokenizer(name=config.name))
     from furcate.runtime.model.catalog import resolve
     from furcate.runtime.model.gguf import read_header
-    from furcate.runtime.tokenize.tokenizer import Tokenizer
+    from furcate.runtime.tokenize.load import codec_of_header
 
-    return _text(Tokenizer.from_header(read_header(resolve(config.name))))
+    return _text(codec_of_header(read_header(resolve(config.name))))
 
 
 def template_of(codec: TextCodec) -> ChatTemplate | None:

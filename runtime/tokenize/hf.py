@@ -19,7 +19,7 @@ import tokenizers
 from furcate.errors import ModelFileError, UsageError
 
 from .base import Vocabulary, utf8
-from .merges import BYTE_OF_CHARACTER
+from .merges import BYTE_OF_CHARACTER, BYTE_PIECE, piece_bytes
 from .tokenizer import END_OF_TURN_NAMES
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FolderTokenizer"]
 
-SPACE = "\u2581"  # how SentencePiece spells a space
 UNLIKELY = -1e6  # the score of a word that is never to be chosen
 MAX_FILE_BYTES = 256 << 20
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -221,7 +220,7 @@ def _bytes_of_tokens(
         elif is_byte_level:
             table.append(_byte_level(token, path))
         else:
-            table.append(_sentence_piece(token))
+            table.append(piece_bytes(token, BYTE_PIECE.fullmatch(token) is not None))
     return table
 
 
@@ -243,15 +242,6 @@ def _byte_level(token: str, path: Path) -> bytes:
         raise ModelFileError(
             f"{path}: the token {token!r} is not spelled in the byte alphabet"
         ) from error
-
-
-def _sentence_piece(token: str) -> bytes:
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-        try:
-            return bytes([int(token[3:5], 16)])
-        except ValueError:
-            pass
-    return token.replace(SPACE, " ").encode()
 
 
 def _unknown_id(rules: Table, tokens: Sequence[str]) -> int | None:

@@ -22,11 +22,11 @@ from .merges import BytePairVocabulary, Header, read_vocabulary
 from .pretokenize import PreTokenizerRule, rule_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .base import Place
 
-__all__ = ["Tokenizer"]
+__all__ = ["END_OF_TURN_NAMES", "Tokenizer", "template_variables"]
 
 # Besides the end of a sequence, what models are known to end an assistant's turn with.
 END_OF_TURN_NAMES = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endofturn|>")
@@ -62,7 +62,7 @@ class Tokenizer(Vocabulary):
             end_of_turn_ids=ends | turns,
             fingerprint=_fingerprint(vocabulary, rule),
             chat_template=vocabulary.chat_template,
-            template_variables=_template_variables(vocabulary),
+            template_variables=template_variables(vocabulary.tokens, ids),
             _backend=_backend(vocabulary, controls, rule),
             _missing=_missing_bytes(table),
         )
@@ -114,13 +114,14 @@ def _missing_bytes(table: list[bytes]) -> bytes:
     return bytes(set(range(256)) - {token[0] for token in table if len(token) == 1})
 
 
-def _template_variables(vocabulary: BytePairVocabulary) -> dict[str, str]:
+def template_variables(tokens: Sequence[str], special_ids: Mapping[str, int]) -> dict[str, str]:
+    """What a chat template may print by name."""
     variables = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token"}
     variables["padding"] = "pad_token"
     return {
-        variable: vocabulary.tokens[vocabulary.special_ids[name]]
+        variable: tokens[special_ids[name]]
         for name, variable in variables.items()
-        if name in vocabulary.special_ids
+        if name in special_ids
     }
 
 
