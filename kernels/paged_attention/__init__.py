@@ -13,6 +13,11 @@ keys        float32 or bfloat16 [T, kv_heads, head_dim], the values alike; round
 queries     float32 or bfloat16 [T, num_heads, head_dim]
 result      float32 [T, num_heads, head_dim]
 
+Extras, of the reference alone. `window`: a token sees itself and the window - 1 before it, and
+`plan_attention` leaves out splits that nobody sees. `softcap`: scores go through softcap *
+tanh(score / softcap). `sinks`, float32 [num_heads]: a logit more in each head's softmax, without a
+value. The values' pages may be the keys' own.
+
 Numerics. The keys of a query are cut at multiples of SPLIT = 256 positions; each split has its own
 softmax in float32, and splits are merged left to right. Every product is one tile of `query_tile`
 queries (a number of the model's) against one whole split, masked keys weighing exactly zero, so no
@@ -82,6 +87,9 @@ def attend(
     plan: AttentionPlan,
     scale: float,
     scratch: Scratch | None = None,
+    *,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """The attention of every query over its own and all earlier positions of its row.
 
@@ -94,7 +102,11 @@ def attend(
             f"queries must be [{plan.num_tokens}, {shape.num_heads}, {shape.head_dim}], "
             f"got {list(queries.shape)}"
         )
-    return attend_reference(queries, key_pages, value_pages, plan, scale, scratch or Scratch())
+    if sinks is not None and sinks.shape != (shape.num_heads,):
+        raise ValueError(f"sinks must be [{shape.num_heads}], got {list(sinks.shape)}")
+    return attend_reference(
+        queries, key_pages, value_pages, plan, scale, scratch or Scratch(), softcap, sinks
+    )
 
 
 def _check_pages(pages: Tensor, shape: AttentionShape) -> None:

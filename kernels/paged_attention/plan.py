@@ -1,5 +1,5 @@
 """Which query meets which keys: the index arithmetic of one forward, done once and used by every
-layer.
+layer with the same window.
 
 Positions are cut into splits of SPLIT keys at multiples of SPLIT. A *block* is the pages that hold
 one split of one row; rows whose tables name the same pages there (branches of one prompt) share it.
@@ -74,6 +74,36 @@ class BlockCall:
 
 
 @dataclass(frozen=True, slots=True)
+class _Sight:
+    """The part of one split that tokens see: keys up to their own, and with a window no more than
+    so many of them."""
+
+    first_key: int  # of the split
+    positions: np.ndarray  # of the forward's tokens
+    window: int | None
+
+    @property
+    def oldest(self) -> np.ndarray:
+        """The oldest key that each token sees, counted from the split's first."""
+        if self.window is None:
+            return np.zeros_like(self.positions)
+        return self.positions - (self.window - 1) - self.first_key
+
+    @property
+    def newest(self) -> np.ndarray:
+        return self.positions - self.first_key
+
+    def tokens(self, start: int, end: int) -> np.ndarray:
+        """Those of a row's tokens start .. end - 1 that see a key of the split."""
+        tokens = np.arange(start, end)
+        return tokens[(self.newest[tokens] >= 0) & (self.oldest[tokens] < SPLIT)]
+
+    def is_whole(self, tokens: np.ndarray) -> np.ndarray:
+        """Whether each token sees every key of the split."""
+        return (self.newest[tokens] >= SPLIT - 1) & (self.oldest[tokens] <= 0)
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionPlan:
     """Every index that a layer of one forward needs. `slots` says where the T tokens' keys go: rows
     of the pages seen as [P * kv_heads * page_size, head_dim]."""
@@ -99,13 +129,15 @@ def plan_attention(
     row_starts: np.ndarray,
     kv_lens: np.ndarray,
     page_table: np.ndarray,
+    window: int | None = None,
 ) -> AttentionPlan:
     """The plan of R rows with T tokens: arguments as in the contract of this operation."""
     calls: list[BlockCall] = []
     num_splits = -(-int(kv_lens.max(initial=0)) // SPLIT)
     for split in range(num_splits):
-        blocks = _blocks(shape, split, positions, row_starts, kv_lens, page_table)
-        calls.extend(_calls(shape, split, blocks, positions))
+        sight = _Sight(split * SPLIT, positions.astype(np.int64), window)
+        blocks = _blocks(shape, sight, row_starts, kv_lens, page_table)
+        calls.extend(_calls(shape, sight, blocks))
     return AttentionPlan(
         shape=shape,
         num_tokens=len(positions),
@@ -126,23 +158,22 @@ def _slots(
 
 def _blocks(
     shape: AttentionShape,
-    split: int,
-    positions: np.ndarray,
+    sight: _Sight,
     row_starts: np.ndarray,
     kv_lens: np.ndarray,
     page_table: np.ndarray,
 ) -> list[_Block]:
     """The distinct blocks of one split. Equal pages hold equal keys, so rows are joined by them."""
     pages_per_split = SPLIT // shape.page_size
-    first_key, first_page = split * SPLIT, split * pages_per_split
+    first_key = sight.first_key
+    first_page = first_key // shape.page_size
     blocks: dict[bytes, _Block] = {}
     for row in np.flatnonzero(kv_lens > first_key):
         start, end = int(row_starts[row]), int(row_starts[row + 1])
         num_keys = min(SPLIT, int(kv_lens[row]) - first_key)
         used = -(-num_keys // shape.page_size)
         page_ids = page_table[row, first_page : first_page + used].astype(np.int64)
-        skipped = max(0, first_key - int(positions[start])) if end > start else 0
-        tokens = np.arange(start + skipped, end)
+        tokens = sight.tokens(start, end)
         if not len(tokens):
             continue
         key = page_ids.tobytes()
@@ -155,9 +186,7 @@ def _blocks(
     return list(blocks.values())
 
 
-def _calls(
-    shape: AttentionShape, split: int, blocks: list[_Block], positions: np.ndarray
-) -> list[BlockCall]:
+def _calls(shape: AttentionShape, sight: _Sight, blocks: list[_Block]) -> list[BlockCall]:
     """Blocks with one tile of queries are stacked; a block with more has a call of its own."""
     block_bytes = 2 * 4 * shape.kv_heads * SPLIT * shape.head_dim
     limit = max(1, GATHER_BYTES // block_bytes)
@@ -166,39 +195,33 @@ def _calls(
         stack: list[_Block] = []
         for block in blocks:
             tokens = np.concatenate(block.tokens)
-            tokens = tokens[((positions[tokens] + 1 - split * SPLIT) >= SPLIT) == is_whole]
+            tokens = tokens[sight.is_whole(tokens) == is_whole]
             if not len(tokens):
                 continue
             part = _Block(block.page_ids, block.num_keys, [tokens])
             if len(tokens) * shape.group > shape.query_tile:
-                calls.append(_call(shape, split, [part], positions, is_whole))
+                calls.append(_call(shape, sight, [part], is_whole))
             else:
                 stack.append(part)
         calls.extend(
-            _call(shape, split, stack[start : start + limit], positions, is_whole)
+            _call(shape, sight, stack[start : start + limit], is_whole)
             for start in range(0, len(stack), limit)
         )
     return calls
 
 
-def _call(
-    shape: AttentionShape,
-    split: int,
-    blocks: list[_Block],
-    positions: np.ndarray,
-    is_whole: bool,
-) -> BlockCall:
-    padding = len(positions) * shape.group
+def _call(shape: AttentionShape, sight: _Sight, blocks: list[_Block], is_whole: bool) -> BlockCall:
+    padding = len(sight.positions) * shape.group
     rows = np.concatenate([_query_rows(shape, block.tokens[0], padding) for block in blocks])
     page_ids = np.stack([block.page_ids for block in blocks])  # [U, pages a split]
     heads = np.arange(shape.kv_heads)[None, :, None]
     page_rows = page_ids[:, None, :] * shape.kv_heads + heads
     return BlockCall(
-        is_first=split == 0,
+        is_first=sight.first_key == 0,
         page_rows=torch.from_numpy(page_rows.reshape(-1)),
         unwritten=_unwritten(shape, blocks),
         query_rows=torch.from_numpy(rows),
-        bias=_bias(shape, split, rows, positions, is_whole),
+        bias=_bias(shape, sight, rows, is_whole),
     )
 
 
@@ -225,13 +248,14 @@ def _query_rows(shape: AttentionShape, tokens: np.ndarray, padding: int) -> np.n
     return np.concatenate((rows, np.full(num_padding, padding))).astype(np.int64)
 
 
-def _bias(
-    shape: AttentionShape, split: int, rows: np.ndarray, positions: np.ndarray, is_whole: bool
-) -> Tensor:
+def _bias(shape: AttentionShape, sight: _Sight, rows: np.ndarray, is_whole: bool) -> Tensor:
     """What to add to the scores. A sum with zeros stays even where every key is seen: without it
     the library would scale after the subtraction of the maximum, and the bits would differ."""
     if is_whole:
         return torch.zeros((1, 1, shape.query_tile, SPLIT))
-    last_key = np.append(positions, (split + 1) * SPLIT)[rows // shape.group] - split * SPLIT
-    bias = np.where(np.arange(SPLIT) <= last_key[:, None], np.float32(0), np.float32(-np.inf))
+    # A row of padding sees everything, so that its softmax is a number.
+    newest = np.append(sight.newest, SPLIT)[rows // shape.group][:, None]
+    oldest = np.append(sight.oldest, 0)[rows // shape.group][:, None]
+    keys = np.arange(SPLIT)
+    bias = np.where((oldest <= keys) & (keys <= newest), np.float32(0), np.float32(-np.inf))
     return torch.from_numpy(bias).view(-1, 1, shape.query_tile, SPLIT)

@@ -39,19 +39,28 @@ def attend_reference(
     plan: AttentionPlan,
     scale: float,
     scratch: Scratch,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     shape = plan.shape
     flat = _flatten_queries(queries, shape)  # [T * group + 1, kv_heads, head_dim]
     sums = torch.zeros_like(flat)
     weights = flat.new_ones(flat.shape[:2])
-    maxima = flat.new_zeros(flat.shape[:2])
+    # Where a window hides the first split from a row, its first one is merged into nothing.
+    maxima = flat.new_full(flat.shape[:2], -torch.inf)
     for call in plan.calls:
-        out, log_sums = _attend_block(flat, key_pages, value_pages, call, shape, scale, scratch)
+        queries, keys, values = _operands(flat, key_pages, value_pages, call, shape, scratch)
+        if softcap is None:
+            out, log_sums = _attend_block(queries, keys, values, call.bias, scale)
+        else:
+            out, log_sums = _attend_capped(queries, keys, values, call.bias, scale, softcap)
         if call.is_first:
             sums.index_copy_(0, call.query_rows, out)
             maxima.index_copy_(0, call.query_rows, log_sums)
         else:
             _merge(sums, weights, maxima, call.query_rows, out, log_sums)
+    if sinks is not None:
+        weights += (_sink_of_each_row(sinks, shape, len(flat)) - maxima).exp_()
     result = sums.div_(weights.unsqueeze(-1))[:-1]
     return (
         result.view(plan.num_tokens, shape.group, shape.kv_heads, shape.head_dim)
@@ -73,32 +82,65 @@ def _flatten_queries(queries: Tensor, shape: AttentionShape) -> Tensor:
     return flat
 
 
-def _attend_block(
+def _sink_of_each_row(sinks: Tensor, shape: AttentionShape, num_rows: int) -> Tensor:
+    """[num_heads] as [T * group + 1, kv_heads]: the row at the end has none."""
+    by_row = sinks.float().view(shape.kv_heads, shape.group).t()  # [group, kv_heads]
+    every = by_row.repeat(num_rows // shape.group, 1)
+    return torch.cat((every, every.new_full((1, shape.kv_heads), -torch.inf)))
+
+
+def _operands(
     flat: Tensor,
     key_pages: Tensor,
     value_pages: Tensor,
     call: BlockCall,
     shape: AttentionShape,
-    scale: float,
     scratch: Scratch,
-) -> tuple[Tensor, Tensor]:
-    """The softmax over one split alone: its output and the logarithm of its sum, for each row."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of a call: [B, kv_heads, query_tile or SPLIT, head_dim]."""
     keys = _gather("keys", key_pages, call, shape, scratch)
-    values = _gather("values", value_pages, call, shape, scratch)
+    values = keys
+    if value_pages is not key_pages:
+        values = _gather("values", value_pages, call, shape, scratch)
     queries = flat.index_select(0, call.query_rows)
     queries = queries.view(-1, shape.query_tile, shape.kv_heads, shape.head_dim).transpose(1, 2)
     num_tiles = queries.shape[0]
+    return queries, keys.expand(num_tiles, -1, -1, -1), values.expand(num_tiles, -1, -1, -1)
+
+
+def _attend_block(
+    queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """The softmax over one split alone: its output and the logarithm of its sum, for each row."""
     out, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        queries,
-        keys.expand(num_tiles, -1, -1, -1),
-        values.expand(num_tiles, -1, -1, -1),
-        attn_mask=call.bias.expand(num_tiles, -1, -1, -1),
-        scale=scale,
+        queries, keys, values, attn_mask=bias.expand(len(queries), -1, -1, -1), scale=scale
     )
-    return (
-        out.transpose(1, 2).reshape(-1, shape.kv_heads, shape.head_dim),
-        log_sums.transpose(1, 2).reshape(-1, shape.kv_heads),
-    )
+    return _by_row(out), log_sums.transpose(1, 2).reshape(-1, out.shape[1])
+
+
+def _attend_capped(
+    queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scale: float, softcap: float
+) -> tuple[Tensor, Tensor]:
+    """The same over scores that went through softcap * tanh(score / softcap).
+
+    Each product is one tile against one split, and none of them depends on how many there are."""
+    num_tiles, kv_heads, tile, head_dim = queries.shape
+    flat = (num_tiles * kv_heads, -1, head_dim)
+    scores = torch.bmm(queries.reshape(flat), keys.reshape(flat).transpose(1, 2))
+    scores = scores.mul_(scale / softcap).tanh_().mul_(softcap)
+    scores = scores.view(num_tiles, kv_heads, tile, SPLIT).add_(bias)
+    top = scores.amax(-1, keepdim=True)
+    weights = scores.sub_(top).exp_()
+    total = weights.sum(-1, keepdim=True)
+    out = torch.bmm(weights.view(flat[0], tile, SPLIT), values.reshape(flat))
+    out = out.view(num_tiles, kv_heads, tile, head_dim) / total
+    log_sums = (total.log_() + top).squeeze(-1)
+    return _by_row(out), log_sums.transpose(1, 2).reshape(-1, kv_heads)
+
+
+def _by_row(out: Tensor) -> Tensor:
+    """[B, kv_heads, query_tile, head_dim] as [B * query_tile, kv_heads, head_dim]."""
+    return out.transpose(1, 2).reshape(-1, out.shape[1], out.shape[3])
 
 
 def _gather(

@@ -1,87 +1,83 @@
-"""The blocks that llama-family models are built of, on packed weights.
+"""The parts that decoder layers are built of: norms, projections, gates, and the residual stream.
 
-Hidden states [T, hidden_size] are float32 between blocks, products are in the model's dtype.
+Hidden states [T, hidden_size] are float32 between sublayers, products are in the model's dtype. A
+row's bits depend on that row alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from furcate.kernels.clamped_swiglu import clamped_swiglu
+from furcate.kernels.gelu_mul import gelu_mul
 from furcate.kernels.linear import TILE_ROWS, PackedWeight, linear
 from furcate.kernels.rms_norm import rms_norm
-from furcate.kernels.rope import rotate
 from furcate.kernels.silu_mul import silu_mul
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    import torch
     from torch import Tensor
 
-__all__ = ["AttentionWeights", "FeedForwardWeights", "Heads"]
+    from .config import Activation
+
+__all__ = ["GATES", "Norm", "Projection", "Residual", "chunks"]
 
 # Rows that go through one block at a time, so that its temporaries stay in the second-level cache.
 CHUNK_ROWS = 4 * TILE_ROWS
 
-
-@dataclass(frozen=True, slots=True)
-class Heads:
-    """Rotated queries, rotated keys and values of T tokens."""
-
-    q: Tensor  # float32 [T, num_heads, head_dim]
-    k: Tensor  # float32 [T, kv_heads, head_dim]
-    v: Tensor  # model dtype [T, kv_heads, head_dim]
+GATES: Mapping[Activation, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {"silu": silu_mul, "gelu_tanh": gelu_mul, "clamped_swiglu": clamped_swiglu}
+)
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionWeights:
-    """Norm and projections around attention. `qkv` is the three projections, one on another."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Norm:
+    """Root-mean-square normalisation of rows."""
 
-    norm: Tensor
-    norm_eps: float
-    qkv: PackedWeight
-    output: PackedWeight
-    num_heads: int
-    kv_heads: int
+    weight: Tensor  # float32 [width]
+    eps: float
 
-    def project(self, hidden: Tensor, rotations: Tensor, interleaved: bool) -> Heads:
-        """Queries, keys and values of every row of `hidden`."""
-        num_tokens = hidden.shape[0]
-        qkv = hidden.new_empty((hidden.shape[0], self.qkv.out_features), dtype=self.qkv.dtype)
-        for rows in _chunks(hidden.shape[0]):
-            normed = rms_norm(hidden[rows], self.norm, self.norm_eps, self.qkv.dtype)
-            qkv[rows] = linear(normed, self.qkv)
-        num_rotated = self.num_heads + self.kv_heads
-        num_heads = num_rotated + self.kv_heads
-        heads = qkv.view(num_tokens, num_heads, self.qkv.out_features // num_heads)
-        rotated = rotate(heads[:, :num_rotated], rotations, interleaved)
-        return Heads(
-            q=rotated[:, : self.num_heads],
-            k=rotated[:, self.num_heads :],
-            v=heads[:, num_rotated:],
-        )
-
-    def add_output(self, hidden: Tensor, attended: Tensor) -> None:
-        """Adds the output projection of `attended` [T, num_heads, head_dim] to every row."""
-        flat = attended.view(-1, self.output.in_features).to(self.output.dtype)
-        hidden += linear(flat, self.output)
+    def __call__(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return rms_norm(x, self.weight, self.eps, dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class FeedForwardWeights:
-    """Norm and the gated feed-forward layer. `gate_up` is the gate's rows, then the other's."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Projection:
+    """A product with a fixed matrix, and its bias if there is one."""
 
-    norm: Tensor
-    norm_eps: float
-    gate_up: PackedWeight
-    down: PackedWeight
+    weight: PackedWeight
+    bias: Tensor | None = None  # in the weight's dtype [out_features]
 
-    def add_to(self, hidden: Tensor) -> None:
-        """Adds the layer's result to every row of `hidden`."""
-        for rows in _chunks(hidden.shape[0]):
-            normed = rms_norm(hidden[rows], self.norm, self.norm_eps, self.gate_up.dtype)
-            hidden[rows] += linear(silu_mul(linear(normed, self.gate_up)), self.down)
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weight.dtype
+
+    def __call__(self, x: Tensor) -> Tensor:
+        product = linear(x, self.weight)
+        return product if self.bias is None else product.add_(self.bias)
 
 
-def _chunks(num_rows: int) -> Iterator[slice]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Residual:
+    """How a sublayer takes part in the hidden states: what it reads of them and how it adds."""
+
+    before: Norm | None
+    after: Norm | None
+    scale: float = 1.0
+
+    def read(self, hidden: Tensor, dtype: torch.dtype) -> Tensor:
+        return hidden.to(dtype) if self.before is None else self.before(hidden, dtype)
+
+    def add(self, hidden: Tensor, output: Tensor) -> None:
+        """Adds a sublayer's output to its rows of `hidden`, in place."""
+        if self.after is not None:
+            output = self.after(output, hidden.dtype)
+        hidden += output if self.scale == 1.0 else output * self.scale
+
+
+def chunks(num_rows: int) -> Iterator[slice]:
     return (slice(start, start + CHUNK_ROWS) for start in range(0, num_rows, CHUNK_ROWS))

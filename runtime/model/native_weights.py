@@ -47,7 +47,7 @@ class WeightPacker:
         """Gates and ups, [size, width] each, for one gated product."""
         return self._pack({gate: size, up: size}, width, gated=True)
 
-    def table(self, name: str, vocab_size: int, width: int) -> Embedding:
+    def table(self, name: str, vocab_size: int, width: int, scale: float = 1.0) -> Embedding:
         """An embedding matrix, read where it is stored if the kernels know its type."""
         shape = (vocab_size, width)
         raw = self._source.raw(name, shape)
@@ -56,7 +56,7 @@ class WeightPacker:
         else:
             kind, data = "F32", self._source.read(name, shape).numpy()
         kept = np.ascontiguousarray(data)
-        embedding = Embedding(TableType[kind], width, vocab_size, kept.ctypes.data, 1.0)
+        embedding = Embedding(TableType[kind], width, vocab_size, kept.ctypes.data, scale)
         embedding.kept = kept  # lives as long as the struct
         return embedding
 

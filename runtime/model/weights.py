@@ -7,7 +7,6 @@ names and shapes, not what a tensor is for.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +15,7 @@ import torch
 
 from furcate.errors import ModelFileError
 
+from .hf_names import prefix_of
 from .quantized import check_stored, dequantize, is_finite
 
 if TYPE_CHECKING:
@@ -25,27 +25,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .gguf import GGUFFile, TensorInfo
+    from .hf_names import HFNames
 
 __all__ = ["GGUFTensors", "RawTensor", "StateDictTensors", "TensorSource"]
-
-_HF_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "token_embd": "model.embed_tokens",
-        "output_norm": "model.norm",
-        "output": "lm_head",
-        "attn_norm": "input_layernorm",
-        "attn_q": "self_attn.q_proj",
-        "attn_k": "self_attn.k_proj",
-        "attn_v": "self_attn.v_proj",
-        "attn_output": "self_attn.o_proj",
-        "ffn_norm": "post_attention_layernorm",
-        "ffn_gate": "mlp.gate_proj",
-        "ffn_up": "mlp.up_proj",
-        "ffn_down": "mlp.down_proj",
-    }
-)
-_NAME = re.compile(r"(?:blk\.(\d+)\.)?([a-z_]+)\.weight")
-
 
 _FLOAT_NAMES: Mapping[torch.dtype, str] = MappingProxyType(
     {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -101,10 +83,12 @@ class GGUFTensors:
 
 
 class StateDictTensors:
-    """The tensors of a transformers state dict of a llama-family model."""
+    """The tensors of a transformers checkpoint, found by a family's names."""
 
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
+    def __init__(self, state: Mapping[str, Tensor], names: HFNames) -> None:
         self._state = state
+        self._names = names
+        self._prefix = prefix_of(state)
 
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
         return _finite(name, self._tensor(name, shape).detach().float())
@@ -119,15 +103,15 @@ class StateDictTensors:
         return _finite_raw(name, RawTensor(kind, shape, data))
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        match = _NAME.fullmatch(name)
-        if match is None or match[2] not in _HF_NAMES:
-            raise ModelFileError(f"a llama checkpoint has no tensor called {name!r}")
-        block = "" if match[1] is None else f"model.layers.{match[1]}."
-        tensor = self._state.get(f"{block}{_HF_NAMES[match[2]]}.weight")
+        place = self._names.find(name)
+        full_name = place.name if place.is_whole_name else self._prefix + place.name
+        tensor = self._state.get(full_name)
         if tensor is None:
-            raise ModelFileError(f"there is no tensor {block}{_HF_NAMES[match[2]]}.weight")
+            raise ModelFileError(f"there is no tensor {full_name!r}")
+        if place.part is not None:
+            tensor = place.part(tensor, place.expert)
         if tuple(tensor.shape) != shape:
-            raise _wrong_shape(name, tuple(tensor.shape), shape)
+            raise _wrong_shape(full_name, tuple(tensor.shape), shape)
         return tensor
 
 

@@ -88,7 +88,7 @@ def build_executor(config: Config) -> Executor:
     # What is left to torch is small; its threads would take the cores from the native ones.
     torch.set_num_threads(1 if library else config.engine.threads or _spare_cores())
     if library is None:
-        from furcate.runtime.model.registry import load_model
+        from furcate.runtime.model.load import load_model
 
         return _reference(config, load_model(path, reference_dtype(config)))
     return _native(config, path, library)
@@ -97,7 +97,7 @@ def build_executor(config: Config) -> Executor:
 def _library_for(config: EngineConfig, path: Path) -> Library | None:
     """Native kernels for the model in a file. None is the reference; only "auto" comes to it by
     itself."""
-    from furcate.runtime.model.registry import why_not_native
+    from furcate.runtime.model.load import why_not_native
 
     reason = why_not_native(path) if config.kernels == "auto" else None
     if reason is None:
@@ -116,7 +116,7 @@ def _reference(config: Config, model: Model) -> Executor:
 
 def _native(config: Config, path: Path, library: Library) -> Executor:
     from furcate.runtime.engine.native import NativeExecutor
-    from furcate.runtime.model.registry import load_native_model
+    from furcate.runtime.model.load import load_native_model
 
     if config.cache.kv_dtype == "fp32":
         raise UsageError(

@@ -17,7 +17,7 @@ from furcate.runtime.model.catalog import cache_home
 if TYPE_CHECKING:
     from furcate.kernels.library import Library
     from furcate.runtime.config import Config, EngineConfig
-    from furcate.runtime.model.registry import Dtype
+    from furcate.runtime.model.load import Dtype
 
 __all__ = ["choose_library", "make_pool", "reference_dtype"]
 

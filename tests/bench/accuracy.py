@@ -33,10 +33,10 @@ from tests.bench.corpus import Corpus
 from furcate.errors import UsageError
 from furcate.runtime import launch
 from furcate.runtime.model.catalog import ensure
-from furcate.runtime.model.config import config_from_gguf
+from furcate.runtime.model.decoder import DecoderModel, load_decoder
 from furcate.runtime.model.gguf import read_header
-from furcate.runtime.model.llama import LlamaModel, load_llama_weights
-from furcate.runtime.model.registry import load_model, load_native_model
+from furcate.runtime.model.llama import config_from_gguf
+from furcate.runtime.model.load import load_model, load_native_model
 from furcate.runtime.model.weights import GGUFTensors
 from furcate.runtime.scheduler.plan import StepPlan
 from furcate.runtime.server.kernels import choose_library, make_pool, reference_dtype
@@ -137,11 +137,11 @@ def compare(
     return comparison.result()
 
 
-def exact_model(path: Path) -> LlamaModel:
+def exact_model(path: Path) -> DecoderModel:
     """What the others are compared with: dequantised weights, torch, float32 throughout."""
     file = read_header(path)
     config = config_from_gguf(file)
-    return LlamaModel(config, load_llama_weights(config, GGUFTensors(file), torch.float32))
+    return load_decoder(config, GGUFTensors(file), torch.float32)
 
 
 def model_of(config: Config) -> Model:

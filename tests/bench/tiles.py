@@ -21,7 +21,7 @@ import typer
 
 from furcate.kernels.linear import TILE_ROWS, PackedWeight
 from furcate.runtime.model.catalog import ensure
-from furcate.runtime.model.registry import load_model
+from furcate.runtime.model.load import load_model
 from furcate.runtime.scheduler.plan import StepPlan
 
 if TYPE_CHECKING:

@@ -15,13 +15,14 @@ import numpy as np
 from furcate.kernels.elementwise.reference import quantise_rows_reference
 from furcate.kernels.linear.blocks import BLOCK_LAYOUTS, blocks_of
 from furcate.kernels.linear.quantized import multiply_blocks
+from furcate.runtime.model.config import AttentionConfig
 from furcate.runtime.model.rope import rope_frequencies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from furcate.kernels.structures import KVType
-    from furcate.runtime.model.config import LlamaConfig
+    from furcate.runtime.model.config import DecoderConfig
 
     from .checkpoints import StoredTensor
 
@@ -54,11 +55,16 @@ class LlamaForward:
     """Matrices that are stored in blocks multiply int8 rows where `reads_blocks`; all others
     multiply rows in `floats`."""
 
-    config: LlamaConfig
+    config: DecoderConfig
     tensors: Mapping[str, StoredTensor]
     reads_blocks: bool
     floats: Literal["f32", "bf16"]
     kv_type: KVType = "bf16"
+
+    @property
+    def heads(self) -> AttentionConfig:
+        assert isinstance(self.config.attention, AttentionConfig)
+        return self.config.attention
 
     def logits(self, token_ids: np.ndarray) -> np.ndarray:
         """Those of every token of one sequence.  # float32 [T, vocab_size]"""
@@ -105,7 +111,7 @@ class LlamaForward:
         return np.concatenate(products, axis=1).astype(np.float32)
 
     def _attend(self, qkv: np.ndarray) -> np.ndarray:
-        config, num_tokens = self.config, len(qkv)
+        config, num_tokens = self.heads, len(qkv)
         group = config.num_heads // config.kv_heads
         heads = qkv.reshape(num_tokens, -1, config.head_dim)
         q, k, v = np.split(heads, [config.num_heads, config.num_heads + config.kv_heads], axis=1)
@@ -115,7 +121,7 @@ class LlamaForward:
         out = np.empty_like(q)
         for head in range(config.num_heads):
             kv = head // group
-            scores = q[:, head] @ (keys[:, kv] * key_scales[:, kv]).T / np.sqrt(config.head_dim)
+            scores = q[:, head] @ (keys[:, kv] * key_scales[:, kv]).T * config.scale
             scores[np.triu_indices(num_tokens, 1)] = -np.inf
             out[:, head] = self._weigh(scores, values[:, kv], value_scales[:, kv])
         return out.reshape(num_tokens, -1).astype(np.float32)
@@ -147,14 +153,14 @@ class LlamaForward:
         return codes, (largest / np.float32(127)).astype(np.float64)
 
     def _rotate(self, heads: np.ndarray) -> np.ndarray:
-        config = self.config
-        frequencies = rope_frequencies(config.rope_base, config.head_dim, config.rope_divisors)
-        angles = np.arange(len(heads))[:, None] * frequencies.numpy().astype(np.float64)
+        rope = self.config.layers[0].rope
+        assert rope is not None
+        angles = np.arange(len(heads))[:, None] * rope_frequencies(rope).numpy().astype(np.float64)
         turns = np.exp(1j * angles)[:, None, :]
         out = np.empty(heads.shape)
-        half = config.head_dim // 2
-        first = slice(0, None, 2) if config.rope_interleaved else slice(0, half)
-        second = slice(1, None, 2) if config.rope_interleaved else slice(half, None)
+        half = rope.size // 2
+        first = slice(0, None, 2) if rope.interleaved else slice(0, half)
+        second = slice(1, None, 2) if rope.interleaved else slice(half, None)
         turned = (heads[..., first] + 1j * heads[..., second]) * turns
         out[..., first], out[..., second] = turned.real, turned.imag
         return out.astype(np.float32)

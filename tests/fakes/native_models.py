@@ -10,9 +10,9 @@ import numpy as np
 from tests.kernels.native import library
 
 from furcate.kernels.library import Pool
-from furcate.runtime.model.config import config_from_gguf
+from furcate.runtime.model.decoder_native import load_native_decoder
 from furcate.runtime.model.gguf import read_header
-from furcate.runtime.model.llama_native import load_native_llama
+from furcate.runtime.model.llama import config_from_gguf
 from furcate.runtime.model.weights import GGUFTensors
 from furcate.runtime.scheduler.plan import StepPlan
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
     from furcate.kernels.structures import KVType
     from furcate.runtime.engine.batch import ForwardBatch, Model, PageCopy
+    from furcate.runtime.model.config import DecoderConfig
     from furcate.runtime.model.native import NativeModel
     from furcate.runtime.model.native_weights import Matmul
 
-__all__ = ["PAGE_SIZE", "Row", "batch_of", "logits_of", "native_model", "random_ids"]
+__all__ = ["PAGE_SIZE", "Row", "batch_of", "logits_of", "native_model", "random_ids", "with_pairs"]
 
 PAGE_SIZE = 16
 
@@ -59,6 +60,15 @@ def logits_of(
     return np.split(logits, np.cumsum([len(row.ids) for row in rows])[:-1])
 
 
+def with_pairs(config: DecoderConfig, interleaved: bool) -> DecoderConfig:
+    """The config with every rotated pair side by side, or half a head apart."""
+    layers = [
+        replace(layer, rope=layer.rope and replace(layer.rope, interleaved=interleaved))
+        for layer in config.layers
+    ]
+    return replace(config, layers=tuple(layers))
+
+
 @contextmanager
 def native_model(
     path: Path,
@@ -73,10 +83,10 @@ def native_model(
 ) -> Iterator[NativeModel]:
     """The model in a file, ready for forwards unless `num_pages` is None; closed at the end."""
     file = read_header(path)
-    config = replace(config_from_gguf(file), rope_interleaved=interleaved)
+    config = with_pairs(config_from_gguf(file), interleaved)
     pool = Pool(library(tier), num_threads)
     try:
-        model = load_native_llama(config, GGUFTensors(file), pool, matmul, kv_type)
+        model = load_native_decoder(config, GGUFTensors(file), pool, matmul, kv_type)
         if num_pages is not None:
             model.allocate(num_pages, page_size)
         try:

@@ -16,7 +16,7 @@ from tests.kernels.native import AVAILABLE, library
 from furcate.kernels.library import Pool
 from furcate.runtime.config import ModelConfig
 from furcate.runtime.model.catalog import ensure
-from furcate.runtime.model.registry import load_model, load_native_model
+from furcate.runtime.model.load import load_model, load_native_model
 from furcate.runtime.scheduler.plan import StepPlan
 from furcate.runtime.server.text import load_text
 

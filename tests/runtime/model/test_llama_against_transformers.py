@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,9 +15,14 @@ from torch.testing import assert_close
 
 from furcate.errors import ModelFileError
 from furcate.runtime.engine.batch import ForwardBatch, PageCopy
-from furcate.runtime.model.config import LlamaConfig, config_from_hf
-from furcate.runtime.model.llama import LlamaModel, load_llama_weights
+from furcate.runtime.model.decoder import DecoderModel, load_decoder
+from furcate.runtime.model.hf_config import HFConfig
+from furcate.runtime.model.hf_names import HFNames
+from furcate.runtime.model.llama import FAMILY
 from furcate.runtime.model.weights import StateDictTensors
+
+if TYPE_CHECKING:
+    from furcate.runtime.model.config import DecoderConfig
 
 transformers = pytest.importorskip("transformers")
 
@@ -68,10 +74,13 @@ def _reference(**changes: object) -> torch.nn.Module:
     return model.eval()
 
 
-def _model(reference: torch.nn.Module, dtype: torch.dtype = torch.float32) -> LlamaModel:
-    config = config_from_hf(reference.config.to_dict())
-    source = StateDictTensors(reference.state_dict())
-    model = LlamaModel(config, load_llama_weights(config, source, dtype))
+def _config_of(settings: dict[str, object]) -> DecoderConfig:
+    return FAMILY.config(HFConfig(settings))
+
+
+def _model(reference: torch.nn.Module, dtype: torch.dtype = torch.float32) -> DecoderModel:
+    config = _config_of(reference.config.to_dict())
+    model = load_decoder(config, StateDictTensors(reference.state_dict(), HFNames()), dtype)
     model.allocate(num_pages=256, page_size=PAGE)
     return model
 
@@ -106,7 +115,7 @@ def _pages(length: int, first: int = 0) -> list[int]:
     return list(range(first, first + -(-length // PAGE)))
 
 
-def _whole(model: LlamaModel, ids: list[int], first_page: int = 0) -> torch.Tensor:
+def _whole(model: DecoderModel, ids: list[int], first_page: int = 0) -> torch.Tensor:
     return model.forward(_batch([Row(ids, 0, _pages(len(ids), first_page))]))
 
 
@@ -206,11 +215,14 @@ def test_facts_that_the_engine_asks_for() -> None:
         ({"num_key_value_heads": 4}, "must be a multiple of the kv heads, got 4"),
         ({"num_key_value_heads": 0}, "kv_heads must be from 1"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
-        ({"attention_bias": True}, "attention_bias is True"),
+        ({"attention_bias": 1}, "'attention_bias' must be true or false, got 1"),
         ({"rms_norm_eps": math.nan}, "norm_eps must be a positive number, got nan"),
-        ({"head_dim": 7}, "head_dim must be even, got 7"),
+        ({"head_dim": 7}, "dimensions that are rotated must be even, got 7"),
         ({"num_hidden_layers": "3"}, "'num_hidden_layers' must be an integer, got '3'"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type 'yarn' is not supported"),
+        ({"rope_parameters": {"rope_type": "xpos"}}, "rope_type 'xpos' is not supported"),
+        ({"rope_parameters": {"rope_type": "linear"}}, "'factor' must be a number, got None"),
+        ({"rope_parameters": "linear"}, "'rope_parameters' must be a table, got 'linear'"),
+        ({"partial_rotary_factor": 2.0}, "heads of 16 dimensions cannot have 32 of them rotated"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -225,23 +237,23 @@ def test_a_config_that_cannot_be_run_is_refused(changes: dict[str, object], mess
         "max_position_embeddings": 1024,
         "rms_norm_eps": 1e-5,
     }
-    assert isinstance(config_from_hf(config), LlamaConfig)
+    assert _config_of(config).num_layers == 3
     with pytest.raises(ModelFileError, match=message):
-        config_from_hf(config | changes)
+        _config_of(config | changes)
 
 
 def test_missing_misshapen_and_damaged_tensors_are_named() -> None:
     reference = _reference(num_hidden_layers=1)
-    config = config_from_hf(reference.config.to_dict())
+    config = _config_of(reference.config.to_dict())
     name = "model.layers.0.mlp.down_proj.weight"
     good = reference.state_dict()
     for damage, message in [
-        ({k: v for k, v in good.items() if k != name}, f"there is no tensor {name}"),
-        (good | {name: good[name].t()}, r"'blk.0.ffn_down.weight' has shape \[160, 96\]"),
+        ({k: v for k, v in good.items() if k != name}, f"there is no tensor '{name}'"),
+        (good | {name: good[name].t()}, rf"'{name}' has shape \[160, 96\]"),
         (good | {name: good[name] * math.inf}, "'blk.0.ffn_down.weight' holds values"),
     ]:
         with pytest.raises(ModelFileError, match=message):
-            load_llama_weights(config, StateDictTensors(damage), torch.float32)
+            load_decoder(config, StateDictTensors(damage, HFNames()), torch.float32)
 
 
 def test_nothing_to_compute_gives_no_logits() -> None:

@@ -10,15 +10,16 @@ import pytest
 import torch
 from tests.fakes.checkpoints import LlamaShape, expanded, random_llama, write_llama
 from tests.fakes.llama_forward import LlamaForward
-from tests.fakes.native_models import Row, logits_of, native_model, random_ids
+from tests.fakes.native_models import Row, logits_of, native_model, random_ids, with_pairs
 from tests.kernels.native import AVAILABLE
 
 from furcate.errors import UsageError
 from furcate.kernels.linear.blocks import BLOCK_LAYOUTS
-from furcate.runtime.model.config import config_from_gguf
+from furcate.runtime.model.config import AttentionConfig
+from furcate.runtime.model.decoder import load_decoder
+from furcate.runtime.model.decoder_native import why_not_native
 from furcate.runtime.model.gguf import read_header
-from furcate.runtime.model.llama import LlamaModel, load_llama_weights
-from furcate.runtime.model.llama_native import why_not_native
+from furcate.runtime.model.llama import config_from_gguf
 from furcate.runtime.model.weights import GGUFTensors
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from tests.fakes.checkpoints import StoredTensor
 
     from furcate.kernels.structures import KVType
-    from furcate.runtime.model.config import LlamaConfig
+    from furcate.runtime.model.config import DecoderConfig
     from furcate.runtime.model.native import NativeModel
     from furcate.runtime.model.native_weights import Matmul
 
@@ -96,7 +97,7 @@ class Written:
     path: Path
     case: Case
     tensors: Mapping[str, StoredTensor]
-    config: LlamaConfig
+    config: DecoderConfig
     ids: np.ndarray
 
     def native(
@@ -137,8 +138,7 @@ class Written:
         )
 
     def torch(self, dtype: torch.dtype) -> np.ndarray:
-        weights = load_llama_weights(self.config, GGUFTensors(read_header(self.path)), dtype)
-        model = LlamaModel(self.config, weights)
+        model = load_decoder(self.config, GGUFTensors(read_header(self.path)), dtype)
         model.allocate(100, 16)
         return logits_of(model, [Row(self.ids, 0, range(100))])[0]
 
@@ -146,7 +146,7 @@ class Written:
 def written(folder: Path, case: Case) -> Written:
     tensors = random_llama(case.kind, case.others, case.shape, case.tied)
     path = write_llama(folder / "model.gguf", tensors, case.shape)
-    config = replace(config_from_gguf(read_header(path)), rope_interleaved=case.interleaved)
+    config = with_pairs(config_from_gguf(read_header(path)), case.interleaved)
     ids = random_ids(case.num_tokens, case.shape.vocab_size)
     return Written(path, case, tensors, config, ids)
 
@@ -237,14 +237,25 @@ def test_int8_products_need_weights_in_blocks(tmp_path: Path) -> None:
         ({"head_dim": 24}, "heads of 24 dimensions"),
         ({"head_dim": 272}, "heads of 272 dimensions"),
         ({"hidden_size": 72}, "a hidden size of 72"),
+        ({"qk_norm": "head", "qkv_bias": True}, "biases, norms of queries and keys"),
         ({}, None),
     ],
 )
 def test_a_shape_that_kernels_do_not_read_is_told(
-    tmp_path: Path, changes: dict[str, int], reason: str | None
+    tmp_path: Path, changes: dict[str, object], reason: str | None
 ) -> None:
-    config = replace(written(tmp_path, Case("F32", SMALL)).config, **changes)
-    found = why_not_native(config)
+    config = written(tmp_path, Case("F32", SMALL)).config
+    assert isinstance(config.attention, AttentionConfig)
+    hidden_size = changes.pop("hidden_size", config.hidden_size)
+    attention = replace(config.attention, **changes)
+    layers = config.layers
+    if "head_dim" in changes:
+        rope = layers[0].rope
+        assert rope is not None
+        layers = (replace(layers[0], rope=replace(rope, size=attention.head_dim)),) * len(layers)
+    found = why_not_native(
+        replace(config, hidden_size=hidden_size, attention=attention, layers=layers)
+    )
     assert found is None if reason is None else found is not None and reason in found
 
 

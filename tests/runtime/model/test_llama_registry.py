@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from furcate.errors import ModelFileError, UsageError
-from furcate.runtime.model.registry import load_model, resolve_dtype
+from furcate.runtime.model.load import load_model, resolve_dtype
 
 if TYPE_CHECKING:
     from pathlib import Path

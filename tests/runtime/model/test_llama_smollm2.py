@@ -10,7 +10,7 @@ import torch
 
 from furcate.runtime.engine.batch import ForwardBatch
 from furcate.runtime.model import catalog
-from furcate.runtime.model.registry import load_model
+from furcate.runtime.model.load import load_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.smollm2, pytest.mark.timeout(300)]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tests.fakes.checkpoints import SPREAD, expanded, random_llama, random_tensor, write_llama
 
+from furcate.runtime.model.load import load_model
 from furcate.runtime.model.quantized import DEQUANTIZERS
-from furcate.runtime.model.registry import load_model
 from furcate.runtime.scheduler.plan import StepPlan
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.fakes.checkpoints import StoredTensor
 
-    from furcate.runtime.model.registry import Dtype
+    from furcate.runtime.model.load import Dtype
 
 NUM_TOKENS = 37
 MIXED = {"token_embd": "Q6_K", "attn_v": "Q6_K", "ffn_down": "Q5_0", "attn_q": "Q8_0"}

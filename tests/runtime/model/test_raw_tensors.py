@@ -11,6 +11,7 @@ import torch
 
 from furcate.errors import ModelFileError
 from furcate.runtime.model.gguf import TENSOR_TYPES, read_header
+from furcate.runtime.model.hf_names import HFNames
 from furcate.runtime.model.quantized import DEQUANTIZERS
 from furcate.runtime.model.weights import GGUFTensors, StateDictTensors
 
@@ -71,7 +72,7 @@ def test_a_stored_tensor_of_another_shape_or_name_is_refused(tmp_path: Path) -> 
 )
 def test_a_state_dict_gives_views_of_its_floats(dtype: torch.dtype, kind: str) -> None:
     tensor = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).to(dtype)
-    raw = StateDictTensors({HF_NAME: tensor}).raw("blk.0.attn_q.weight", SHAPE)
+    raw = StateDictTensors({HF_NAME: tensor}, HFNames()).raw("blk.0.attn_q.weight", SHAPE)
     assert raw is not None
     assert (raw.type, raw.shape, raw.data.dtype) == (kind, SHAPE, np.uint8)
     assert raw.data.ctypes.data == tensor.data_ptr()
@@ -86,7 +87,9 @@ def test_a_state_dict_with_one_value_that_is_not_finite_is_refused(
 ) -> None:
     tensor = torch.zeros(SHAPE, dtype=dtype)
     tensor[2, 255] = value
-    check_both(StateDictTensors({HF_NAME: tensor}), SHAPE, "holds values that are not finite")
+    check_both(
+        StateDictTensors({HF_NAME: tensor}, HFNames()), SHAPE, "holds values that are not finite"
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,7 @@ def test_a_state_dict_with_one_value_that_is_not_finite_is_refused(
     ids=["float64", "transposed"],
 )
 def test_what_a_state_dict_cannot_view_can_still_be_read(tensor: torch.Tensor) -> None:
-    source = StateDictTensors({HF_NAME: tensor})
+    source = StateDictTensors({HF_NAME: tensor}, HFNames())
     assert source.raw("blk.0.attn_q.weight", SHAPE) is None
     assert torch.equal(source.read("blk.0.attn_q.weight", SHAPE), torch.zeros(SHAPE))
 

@@ -17,7 +17,7 @@ from furcate.errors import CapacityError, ModelFileError, UsageError
 from furcate.runtime.config import Config, EngineConfig, resolve
 from furcate.runtime.engine.executor import ModelExecutor
 from furcate.runtime.engine.native import NativeExecutor
-from furcate.runtime.model.registry import why_not_native
+from furcate.runtime.model.load import why_not_native
 from furcate.runtime.server.build import build_executor
 from furcate.runtime.server.kernels import choose_library, make_pool, reference_dtype
 

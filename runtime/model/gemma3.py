@@ -1,0 +1,53 @@
+"""Gemma 3's text models: Gemma 2 with normalised queries and keys instead of capped scores, five
+local layers for each global one, and another rope base for each kind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from .config import LayerConfig
+from .family import Family
+from .gemma2 import GEMMA_NAMES, gemma_attention, gemma_decoder
+from .hf_decoder import head_dim, num_layers, windows
+from .hf_rope import rope_of
+
+if TYPE_CHECKING:
+    from .config import DecoderConfig, RopeConfig
+    from .hf_config import HFConfig
+
+__all__ = ["FAMILY"]
+
+GLOBAL_BASE = 1_000_000.0
+LOCAL_BASE = 10_000.0
+
+
+def _config(config: HFConfig) -> DecoderConfig:
+    if config.has("text_config"):  # of a model that also sees pictures
+        config = config.table("text_config")
+    whole = rope_of(config, head_dim(config), "full_attention", base=GLOBAL_BASE)
+    local = _local_rope(config, whole)
+    layers = tuple(
+        LayerConfig(whole if window is None else local, window) for window in _windows(config)
+    )
+    return gemma_decoder(config, layers, replace(gemma_attention(config), qk_norm="head"))
+
+
+def _local_rope(config: HFConfig, whole: RopeConfig) -> RopeConfig:
+    """Local layers are not stretched, as the global ones may be."""
+    if config.has("rope_parameters"):
+        return rope_of(config, head_dim(config), "sliding_attention", base=LOCAL_BASE)
+    base = config.number("rope_local_base_freq", LOCAL_BASE)
+    return replace(whole, base=base, divisors=(), scale=1.0)
+
+
+def _windows(config: HFConfig) -> tuple[int | None, ...]:
+    if config.has("layer_types"):
+        return windows(config)
+    window, pattern = config.integer("sliding_window"), config.integer("sliding_window_pattern", 6)
+    return tuple(window if (number + 1) % pattern else None for number in range(num_layers(config)))
+
+
+FAMILY = Family(
+    "Gemma 3", "Gemma 2 with q and k norms and two rope bases", _config, lambda _: GEMMA_NAMES
+)

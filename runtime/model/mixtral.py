@@ -1,0 +1,43 @@
+"""Mixtral: a mistral whose feed-forward layers are eight experts, two of them for each token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .config import ExpertsConfig
+from .family import Family
+from .hf_decoder import attention, decoder, feed_forward_of, with_experts
+from .hf_decoder import layers as layers_of
+from .hf_decoder import windows as windows_of
+from .hf_names import LLAMA_NAMES, HFNames
+
+if TYPE_CHECKING:
+    from .config import DecoderConfig
+    from .hf_config import HFConfig
+
+__all__ = ["FAMILY"]
+
+BASE = 1_000_000.0
+NAMES = HFNames(
+    {**LLAMA_NAMES, "ffn_gate_inp": "block_sparse_moe.gate"},
+    {
+        "ffn_gate": "block_sparse_moe.experts.{expert}.w1",
+        "ffn_up": "block_sparse_moe.experts.{expert}.w3",
+        "ffn_down": "block_sparse_moe.experts.{expert}.w2",
+    },
+)
+
+
+def _config(config: HFConfig) -> DecoderConfig:
+    feed_forward = feed_forward_of(config)
+    experts = ExpertsConfig(
+        count=config.integer("num_local_experts", 8),
+        used=config.integer("num_experts_per_tok", 2),
+        expert=feed_forward,
+        normalised=True,
+    )
+    layers = with_experts(layers_of(config, windows=windows_of(config), base=BASE))
+    return decoder(config, layers, attention(config), feed_forward, experts)
+
+
+FAMILY = Family("Mixtral", "experts", _config, lambda _: NAMES)
