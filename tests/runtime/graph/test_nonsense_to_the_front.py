@@ -39,21 +39,40 @@ NODES = st.one_of(
     st.builds(graph.Drop, SMALL),
 )
 OPTIONS = st.builds(message.Options, seed=SMALL, stream=st.booleans())
+GRAPHS = st.builds(
+    message.Graph,
+    SMALL,
+    st.integers(0, 2),
+    st.lists(NODES, max_size=6).map(tuple),
+    st.booleans(),
+    st.one_of(OPTIONS, OPTIONS, st.none()),
+)
+COLUMNS = st.builds(
+    message.Column,
+    SMALL,
+    st.tuples(SMALL),
+    st.lists(st.one_of(WORDS, SMALL), max_size=2).map(tuple),
+)
 REQUESTS = st.one_of(
-    st.builds(
-        message.Graph,
-        SMALL,
-        st.integers(0, 2),
-        st.lists(NODES, max_size=6).map(tuple),
-        st.booleans(),
-        st.one_of(OPTIONS, OPTIONS, st.none()),
-    ),
+    GRAPHS,
+    st.builds(message.Batch, GRAPHS, BRANCHES, BRANCHES, st.lists(COLUMNS, max_size=2).map(tuple)),
     st.builds(message.Cancel, SMALL, st.one_of(st.none(), SMALL)),
     st.builds(message.Release, BRANCHES),
     st.builds(message.Segments, SMALL, st.lists(WORDS, max_size=2).map(tuple)),
     st.just(message.Constraints(0, (Constraint(kind="regex", body="bad"),))),
     st.just(message.Bye()),
 )
+
+
+def programs_of(request: message.Request) -> tuple[int, ...]:
+    """That it may begin."""
+    match request:
+        case message.Graph(program=program):
+            return (program,)
+        case message.Batch(template=template, others=others):
+            return (template.program, *others)
+        case _:
+            return ()
 
 
 @pytest.mark.slow
@@ -74,7 +93,7 @@ def test_nonsense_is_answered_and_harms_nobody(
     assert driver.finished("bystander").code is None
     for program in range(4):
         finished = driver.of(message.Finished, program=program)
-        opened = sum(isinstance(r, message.Graph) and r.program == program for r, _ in requests)
+        opened = sum(programs_of(request).count(program) for request, _ in requests)
         assert len(finished) <= opened
     driver.disconnect_all(("a", "bystander"))
     assert driver.front.num_streams == 0
