@@ -1,8 +1,16 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import furcate as fc
+from furcate.protocol.message import Cancel
 
 pytestmark = pytest.mark.timeout(10)
+
+SOURCE = Path(fc.__file__).parent.parent
+HEAVY = ("torch", "numpy", "zmq", "tokenizers", "transformers", "xgrammar", "llguidance")
 
 
 @fc.function
@@ -98,3 +106,124 @@ def test_replies_that_are_no_texts_are_refused_at_once(replies):
     with pytest.raises(fc.UsageError, match="a list of strings") as raised:
         fc.Mock(replies)
     assert repr(replies) in str(raised.value)
+
+
+def order_of_calls(body):
+    """What a mock was asked for, in order, by the last word before it."""
+    asked = []
+
+    def reply(call):
+        asked.append(f"{call.text.split()[-1]}{call.sample or ''}")
+        return "R "
+
+    with fc.Mock(reply) as backend:
+        fc.function(body).run(backend=backend)
+    return asked
+
+
+def test_replies_are_asked_for_in_the_order_of_recording():
+    def by_rounds(s):
+        s += "p "
+        forks = s.fork(3)
+        for index, f in enumerate(forks):
+            f += f"{index} "
+        forks += fc.gen("a") + "again "
+        forks += fc.gen("b")
+
+    def one_by_one(s):
+        s += "p "
+        for index, f in enumerate(s.fork(3)):
+            f += f"{index} " + fc.gen("a") + "again " + fc.gen("b")
+
+    assert order_of_calls(by_rounds) == ["0", "1", "2", "again", "again", "again"]
+    assert order_of_calls(one_by_one) == ["0", "again", "1", "again", "2", "again"]
+
+
+def test_samples_come_in_their_order_and_before_what_follows_them():
+    def body(s):
+        s += "p " + fc.gen("a", n=3) + "then " + fc.gen("b")
+
+    assert order_of_calls(body) == ["p", "p1", "p2", "then"]
+
+
+def test_a_branch_that_waits_for_another_is_asked_for_when_it_may_go_on():
+    def body(s):
+        s += "p "
+        one, other = s.fork(2)
+        one += "one " + fc.gen("x")
+        other += one.ref("x")
+        other += "late " + fc.gen("y")
+        other += fc.gen("z")
+
+    assert order_of_calls(body) == ["one", "late", "R"]
+
+
+def test_every_reply_of_a_large_batch_may_run_a_program_of_its_own():
+    @fc.function
+    def judge(s, text):
+        s += "judge " + text + fc.gen("verdict")
+
+    def reply(call):
+        if call.text.startswith("judge"):
+            return call.text[-1]
+        return judge.run(call.text, backend=backend)["verdict"]
+
+    @fc.function
+    def program(s, number):
+        s += f"{number}" + fc.gen("a")
+
+    with fc.Mock(reply) as backend:
+        states = program.run_batch([(i,) for i in range(300)], backend=backend)
+    assert [state["a"] for state in states] == [str(i)[-1] for i in range(300)]
+
+
+def test_a_reply_may_end_the_program_it_is_for():
+    def reply(call):
+        backend._channel.send([Cancel(0)])
+        return "too late"
+
+    with fc.Mock(reply) as backend, pytest.raises(fc.ProgramError, match="cancelled"):
+        twice.run(backend=backend)
+
+
+def test_a_prompt_may_be_empty():
+    @fc.function
+    def program(s):
+        s += fc.gen("a")
+
+    with fc.Mock(lambda call: repr(call.text)) as backend:
+        assert program.run(backend=backend)["a"] == "''"
+
+
+def test_a_mock_takes_any_control_token():
+    def body(s):
+        s += fc.special("<|what_is_this|>") + fc.gen("a")
+        return s.text()
+
+    seen = []
+    with fc.Mock(lambda call: seen.append(call.text) or "R") as backend:
+        assert fc.function(body).run(backend=backend).ret_value == "<|what_is_this|>R"
+    assert seen == ["<|what_is_this|>"]
+
+
+def test_a_mock_forgets_programs_that_nobody_holds():
+    with fc.Mock("R") as backend:
+        for _ in range(3):
+            twice.run(backend=backend)
+        backend.release(range(3))
+        runtime = backend._channel._runtime
+        assert len(runtime._sites) == 0
+        assert runtime._front.num_streams == 0
+        runtime._front.check()
+
+
+def test_a_mock_needs_no_heavy_package():
+    code = (
+        "import sys, furcate as fc\n"
+        "fc.function(lambda s: s.user(fc.gen('a')) and None).run(backend=fc.Mock('R'))\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SOURCE
+    )
+    assert done.stdout.strip() == "[]"
