@@ -87,20 +87,24 @@ class _Sight:
         """The oldest key that each token sees, counted from the split's first."""
         if self.window is None:
             return np.zeros_like(self.positions)
-        return self.positions - (self.window - 1) - self.first_key
+        oldest: np.ndarray = self.positions - (self.window - 1) - self.first_key
+        return oldest
 
     @property
     def newest(self) -> np.ndarray:
-        return self.positions - self.first_key
+        newest: np.ndarray = self.positions - self.first_key
+        return newest
 
     def tokens(self, start: int, end: int) -> np.ndarray:
         """Those of a row's tokens start .. end - 1 that see a key of the split."""
         tokens = np.arange(start, end)
-        return tokens[(self.newest[tokens] >= 0) & (self.oldest[tokens] < SPLIT)]
+        sees: np.ndarray = (self.newest[tokens] >= 0) & (self.oldest[tokens] < SPLIT)
+        return tokens[sees]
 
     def is_whole(self, tokens: np.ndarray) -> np.ndarray:
         """Whether each token sees every key of the split."""
-        return (self.newest[tokens] >= SPLIT - 1) & (self.oldest[tokens] <= 0)
+        whole: np.ndarray = (self.newest[tokens] >= SPLIT - 1) & (self.oldest[tokens] <= 0)
+        return whole
 
 
 @dataclass(frozen=True, slots=True)

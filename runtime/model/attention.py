@@ -73,8 +73,9 @@ class Attention:
         for rows in chunks(len(hidden)):
             qkv[rows] = self.qkv(self.residual.read(hidden[rows], dtype))
         heads = qkv.view(-1, num_heads, config.head_dim)
-        q, k, v = heads.split((config.num_heads, config.kv_heads, config.kv_heads), dim=1)
-        return q, k, v
+        num_rotated = config.num_heads + config.kv_heads
+        k, v = heads[:, config.num_heads : num_rotated], heads[:, num_rotated:]
+        return heads[:, : config.num_heads], k, v
 
     def _normed(self, heads: Tensor, norm: Norm | None) -> Tensor:
         if norm is None:

@@ -18,7 +18,7 @@ from furcate.kernels.rope import rotation_table
 from furcate.runtime.attention import AttentionSpec, PagedAttention
 
 from .attention import Rotation, load_attention
-from .config import AttentionConfig
+from .config import AttentionConfig, LatentConfig
 from .feed_forward import load_feed_forward
 from .layers import Projection, Residual
 from .loader import WeightReader
@@ -105,7 +105,6 @@ def _residual(config: DecoderConfig, reader: WeightReader, before: str, after: s
 def attention_spec(config: DecoderConfig, dtype: torch.dtype) -> AttentionSpec:
     """What the model asks of its attention backend."""
     attention = config.attention
-    is_grouped = isinstance(attention, AttentionConfig)
     return AttentionSpec(
         num_layers=config.num_layers,
         num_heads=attention.num_heads,
@@ -113,9 +112,9 @@ def attention_spec(config: DecoderConfig, dtype: torch.dtype) -> AttentionSpec:
         head_dim=attention.head_dim,
         dtype=dtype,
         scale=attention.scale,
-        softcap=attention.softcap if is_grouped else None,
+        softcap=attention.softcap if isinstance(attention, AttentionConfig) else None,
         windows=tuple(layer.window for layer in config.layers),
-        values_are_keys=not is_grouped and attention.form == "absorbed",
+        values_are_keys=isinstance(attention, LatentConfig) and attention.form == "absorbed",
     )
 
 

@@ -65,9 +65,10 @@ class LatentAttention:
         config, dtype = self.config, self.latent.dtype
         x = self.residual.read(hidden, dtype)
         q = self.queries(x).view(-1, config.num_heads, config.query_dim)
-        q_plain, q_turned = q.split((config.nope_dim, config.rope_dim), dim=2)
-        latent, k_turned = self.latent(x).split((config.kv_rank, config.rope_dim), dim=1)
-        latent = self.latent_norm(latent, dtype)
+        q_plain, q_turned = q[..., : config.nope_dim], q[..., config.nope_dim :]
+        both = self.latent(x)  # [T, kv_rank + rope_dim]
+        latent = self.latent_norm(both[:, : config.kv_rank], dtype)
+        k_turned = both[:, config.kv_rank :]
         turned = torch.cat((q_turned, k_turned.unsqueeze(1)), dim=1)
         turned = turned.float() if rotation is None else rotation(turned)
         q_turned, k_turned = turned[:, :-1], turned[:, -1:]
@@ -89,7 +90,7 @@ class LatentAttention:
         """[T, num_heads, value_dim]."""
         config = self.config
         heads = expand(latent).view(-1, config.num_heads, config.nope_dim + config.value_dim)
-        k_plain, values = heads.split((config.nope_dim, config.value_dim), dim=2)
+        k_plain, values = heads[..., : config.nope_dim], heads[..., config.nope_dim :]
         q = torch.cat((q_plain.float(), q_turned), dim=2)
         k = torch.cat((k_plain.float(), k_turned.expand(-1, config.num_heads, -1)), dim=2)
         # Keys and values lie in pages of one width.
@@ -157,8 +158,7 @@ def _load_expansion(config: LatentConfig, reader: WeightReader, name: str) -> Pr
         return reader.projection({name: size}, config.kv_rank)
     matrix = reader.matrix(f"{name}.weight", (size, config.kv_rank))
     heads = matrix.view(config.num_heads, -1, config.kv_rank)
-    keys, values = heads.split((config.nope_dim, config.value_dim), dim=1)
     return Absorbed(
-        keys=tuple(pack(head.t().contiguous()) for head in keys),
-        values=tuple(pack(head.contiguous()) for head in values),
+        keys=tuple(pack(head[: config.nope_dim].t().contiguous()) for head in heads),
+        values=tuple(pack(head[config.nope_dim :].contiguous()) for head in heads),
     )

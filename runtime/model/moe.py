@@ -86,7 +86,7 @@ class Mixture:
         x = self.residual.read(hidden, self.experts[0].gate_up.dtype)
         choice = self.router(x)
         output = torch.zeros_like(hidden)
-        for number in choice.experts.unique().tolist():
+        for number in torch.bincount(choice.experts.flatten()).nonzero().flatten().tolist():
             rows, place = (choice.experts == number).nonzero(as_tuple=True)
             result = self.experts[number](x[rows]).float()
             output.index_add_(0, rows, result * choice.weights[rows, place, None])
