@@ -5,6 +5,7 @@ Reports messages and its one end, on the event loop that it was made on. Knows n
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import zmq
@@ -25,6 +26,7 @@ __all__ = ["ZmqLink"]
 HEARTBEAT_MS = 5_000
 HEARTBEAT_TIMEOUT_MS = 30_000
 MESSAGES_A_TURN = 256
+NEVER_MS = 3_600_000
 
 WATCHED = (
     zmq.EVENT_DISCONNECTED
@@ -45,19 +47,22 @@ class ZmqLink:
     ) -> None:
         self._loop = loop
         self._handler = handler
-        self._has_keys = address.keys is not None
+        self._public_key: str | None = None
         self._is_open = True
         self._socket = socket = context.socket(zmq.DEALER)
         socket.setsockopt(zmq.SNDHWM, 0)  # a send never waits, and what arrives is taken in
         socket.setsockopt(zmq.RCVHWM, 0)
         socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
-        socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        # Never, in effect: -1 would say so, but then a link that fails early may not end at all.
+        socket.setsockopt(zmq.RECONNECT_IVL, NEVER_MS)
         socket.setsockopt(zmq.IPV6, int(address.is_ipv6))
         if address.keys is not None:
             socket.curve_serverkey = address.keys.server.encode()
             socket.curve_secretkey = address.keys.own.encode()
-            socket.curve_publickey = zmq.curve_public(address.keys.own.encode())
+            public_key = zmq.curve_public(address.keys.own.encode())
+            socket.curve_publickey = public_key
+            self._public_key = public_key.decode()
         self._monitor: zmq.Socket[bytes] = socket.get_monitor_socket(WATCHED)
         loop.add_reader(socket.fileno(), self._read)
         loop.add_reader(self._monitor.fileno(), self._read_monitor)
@@ -66,7 +71,8 @@ class ZmqLink:
 
     def send(self, frames: Sequence[bytes]) -> None:
         if self._is_open:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            with suppress(zmq.Again):  # it is lost; that is told apart
+                self._socket.send_multipart(frames, zmq.NOBLOCK)
             # Sending may swallow the news that something has arrived.
             self._loop.call_soon(self._read)
 
@@ -114,11 +120,15 @@ class ZmqLink:
 
     def _end_of(self, event: int) -> End:
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            return End("it does not know this client's key", denied=True)
+            return End(
+                f"it does not know this client's public key, {self._public_key!r}: whoever runs it "
+                "can put that into the folder of --client-keys",
+                denied=True,
+            )
         if event == zmq.EVENT_DISCONNECTED:
             return End("the connection has ended")
         if event == zmq.EVENT_CLOSED:
             return End("nobody listens there")
-        if self._has_keys:
+        if self._public_key is not None:
             return End("server_key is not its key, or it takes no keys", mismatched=True)
         return End("it wants keys: pass server_key and key, or it is no server", mismatched=True)

@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 import weakref
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -35,7 +36,7 @@ from .tables import Tables
 from .window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     from furcate.lang._callables import Callables, Invocation
@@ -105,9 +106,8 @@ class Session:
     def flush(self, programs: Sequence[Program]) -> None:
         """Sends what these programs have recorded, as one message; nothing if that is nothing.
         Programs that the other side has no room for wait for their turn."""
-        with self._sending:
+        with self._turn():
             self._flush(self._window.admit(programs))
-        self._send_waiting()
 
     def _flush(self, programs: Sequence[Program]) -> None:
         taken = [
@@ -128,15 +128,23 @@ class Session:
                 program.results.lose(loss)
             raise
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Inside, messages leave in order."""
+        try:
+            with self._sending:
+                yield
+        finally:
+            self._send_waiting()
+
     def _send_waiting(self) -> None:
         """Sends programs that have waited and may go. Whoever cannot, because another thread sends
-        just now, leaves it to that one: it looks again when it is through."""
-        while self._window.num_waiting and self._sending.acquire(blocking=False):
+        just now, leaves it to that one, which looks again when it is through."""
+        while self._window.is_ready and self._sending.acquire(blocking=False):
             try:
                 admitted = self._window.next_admitted()
-                if not admitted:
-                    return
-                self._flush([program for program, _ in admitted])
+                with suppress(Exception):  # their programs have been told
+                    self._flush([program for program, _ in admitted])
                 for program, branches in admitted:
                     self._send([Cancel(program.id, branch) for branch in branches])
             finally:
@@ -160,7 +168,7 @@ class Session:
         return [*requests, *pack(deltas)]
 
     def cancel(self, program: Program, branch: int | None = None) -> None:
-        with self._sending:
+        with self._turn():
             if not self._window.withdraw(program.id, branch):
                 self._send([Cancel(program.id, branch)])
 
@@ -191,7 +199,7 @@ class Session:
             reference = self._programs.get(answer.program)
         program = reference() if reference is not None else None
         if program is not None and not program.results.over:
-            with self._sending:
+            with self._turn():
                 self._window.answered(program.id, program.recording.done)
                 self._send([answer])
 
@@ -209,7 +217,7 @@ class Session:
     def ask(self, what: Literal["info", "flush_cache"]) -> Facts:
         """The other side's facts; waits for them. Raises what has ended the connection."""
         number, future = self._questions.new()
-        with self._sending:
+        with self._turn():
             self._send([Ask(number, what)])
         if self._closed:
             raise UsageError("this backend is closed: open another one")
@@ -219,7 +227,7 @@ class Session:
 
     def unpin(self, name: str, tenant: str) -> None:
         """The KV of that pin may leave the cache; idempotent."""
-        with self._sending:
+        with self._turn():
             self._send([Unpin(name, tenant)])
 
     # From the channel ----------------------------------------------------------------------------
@@ -239,8 +247,7 @@ class Session:
                 program.receive(event)
                 if isinstance(event, Finished) and self._calls is not None:
                     self._calls.refresh()
-        if self._window.num_waiting:
-            self._send_waiting()
+        self._send_waiting()
 
     def _lose(self, error: FurcateError) -> None:
         with self._registry:
@@ -261,9 +268,8 @@ class Session:
             for number in numbers:
                 self._programs.pop(number, None)
         self._window.forget(numbers)
-        with self._sending:
+        with self._turn():
             self._send([Release(tuple(numbers))])
-        self._send_waiting()
 
     def close(self) -> None:
         """Cancels what runs and frees what the backend holds; callable twice."""

@@ -36,10 +36,10 @@ class Quota:
                 f"{limits.open_programs} programs of this client run already (--max-programs)"
             )
         size = PROGRAM_BYTES + _text_of(graph)
-        if self._running and self.num_bytes + size > limits.open_bytes:
+        if self.num_bytes >= limits.open_bytes:
             raise Overloaded(
-                f"the programs of this client that run have {self.num_bytes} bytes, and with "
-                f"{size} more they would be over {limits.open_bytes} (--max-program-bytes)"
+                f"the programs of this client that run have {self.num_bytes} bytes together, and "
+                f"{limits.open_bytes} are the limit (--max-program-bytes)"
             )
         self._add(graph.program, size)
 

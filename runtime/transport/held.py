@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from furcate.protocol.codec import encode
-from furcate.protocol.message import Delta
+from furcate.protocol.message import Delta, Failed, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,6 +110,6 @@ class Held:
 
     def _close_texts(self, event: Event) -> None:
         """What comes of that value from now on stands behind this event."""
-        value = (getattr(event, "program", None), getattr(event, "value", None))
-        for key in self._values.pop(value, ()):  # type: ignore[call-overload]
-            self._texts.pop(key, None)
+        if isinstance(event, (Delta, Value, Failed)) and event.value is not None:
+            for key in self._values.pop((event.program, event.value), ()):
+                self._texts.pop(key, None)

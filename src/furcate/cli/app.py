@@ -8,7 +8,7 @@ import typer
 
 from furcate.version import __version__
 
-from . import kernels, models
+from . import kernels, keys, models
 from .run import run
 from .serve import serve
 
@@ -51,4 +51,5 @@ app.command(
 )(run)
 app.command()(serve)
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 app.add_typer(kernels.app, name="kernels")

@@ -35,6 +35,14 @@ def run(
             show_default=False,
         ),
     ] = None,
+    server_key: Annotated[
+        Path | None,
+        typer.Option(help="Public key of the server at --connect.", show_default=False),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Secret key of this client, for --connect.", show_default=False),
+    ] = None,
     debug: Annotated[bool, Debug] = False,
     **options: str | int | float | bool | None,
 ) -> None:
@@ -56,7 +64,13 @@ def run(
         if connect is not None and written:
             flags = ", ".join("--" + name.replace("_", "-") for name in written)
             raise UsageError(f"{flags} is for an engine here; the server at --connect has its own")
-        backend = furcate.connect(connect) if connect is not None else _engine(written)
+        if connect is None and (server_key is not None or key is not None):
+            raise UsageError("--server-key and --key are for a server at --connect")
+        backend = (
+            furcate.connect(connect, server_key=server_key, key=key)
+            if connect is not None
+            else _engine(written)
+        )
         furcate.set_default_backend(backend)
         try:
             sys.argv = [str(program), *arguments]

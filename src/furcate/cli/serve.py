@@ -18,9 +18,9 @@ def serve(
     debug: Annotated[bool, Debug] = False,
     **options: str | int | float | bool | None,
 ) -> None:
-    """Serve a model to programs on this machine.
+    """Serve a model to programs on this machine, or on a network with --listen and keys.
 
-    Prints the address when programs may connect, and serves until Ctrl-C or SIGTERM.
+    Prints each address when programs may connect, and serves until Ctrl-C or SIGTERM.
 
     Run a program there: furcate run program.py --connect ADDRESS
 

@@ -77,7 +77,7 @@ class Refusal(_Header, frozen=True, tag="r"):
 Header = Open | Opened | Message | Ack | Refusal
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Header)
+_decoder: msgspec.msgpack.Decoder[Header] = msgspec.msgpack.Decoder(Header)
 
 
 def encode_header(header: Header) -> bytes:
