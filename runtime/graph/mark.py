@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from furcate.errors import UsageError
 
-from .cell import Ready
+from .cell import Cell, Ready
 from .content import RoleMark, holes, text_of
 from .derived import Derived
 
@@ -56,7 +56,19 @@ def end_mark(branch: Branch, entry: Entry, node: Mark) -> None:
         text = ("".join(texts) + held).removeprefix(mark.held)
         return Ready(text, text)
 
-    program.derive(Derived(program, entry.cell, holes(pieces), compute))
+    needs = holes(pieces) or _last_hole(branch, mark.start)
+    program.derive(Derived(program, entry.cell, needs, compute))
+
+
+def _last_hole(branch: Branch, before: int) -> list[Cell]:
+    """What the engine has yet to produce before the mark: where that fails, so does what comes
+    behind, whether it is known by now or not."""
+    own = (branch.pieces[place] for place in range(before - 1, -1, -1))
+    found = next((piece for piece in own if isinstance(piece, Cell)), None)
+    if found is None and branch.parent is not None:
+        inherited = reversed(branch.history()[: -len(branch.pieces) or None])
+        found = next((piece for piece in inherited if isinstance(piece, Cell)), None)
+    return [] if found is None else [found]
 
 
 def _inside(mark: OpenMark, pieces: list[Piece]) -> list[Piece]:

@@ -303,7 +303,7 @@ class Program:
 
 def _values_of(node: Node) -> Iterator[int]:
     """What the client knows by a number of its own."""
-    if isinstance(node, VALUED):
+    if isinstance(node, VALUED) and not (isinstance(node, Mark) and node.edge == "begin"):
         yield node.value
     if isinstance(node, Gen) and node.stopped_by is not None:
         yield node.stopped_by

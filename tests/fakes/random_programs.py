@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
 from hypothesis import strategies as st
 
 from furcate.protocol.graph import (
@@ -14,9 +15,11 @@ from furcate.protocol.graph import (
     Gen,
     Join,
     Let,
+    Mark,
     Node,
     Role,
     Root,
+    Score,
     Select,
     Special,
     Text,
@@ -40,6 +43,8 @@ class Draft:
     dropped: set[int] = field(default_factory=set)
     open_roles: dict[int, str | None] = field(default_factory=lambda: {0: None})
     num_values: int = 0
+    open_marks: list[tuple[int, int]] = field(default_factory=list)  # branch and value
+    num_marks: int = 0
 
     def value(self) -> int:
         self.num_values += 1
@@ -47,11 +52,11 @@ class Draft:
 
 
 KINDS = ("text", "gen", "gen", "fill", "fork", "join", "select", "let", "textof", "role", "drop",
-         "special", "bad")  # fmt: skip
+         "special", "bad", "score", "mark", "mark")  # fmt: skip
 
 
 # Mostly branches, some of which fail while others are on their way.
-RISKY = ("gen", "gen", "fork", "fork", "bad", "text", "textof", "join")
+RISKY = ("gen", "gen", "fork", "fork", "bad", "text", "textof", "join", "score", "mark")
 
 
 def grow(draw: DrawFn, draft: Draft, kinds: tuple[str, ...]) -> None:
@@ -66,9 +71,18 @@ def grow(draw: DrawFn, draft: Draft, kinds: tuple[str, ...]) -> None:
                 max_tokens=draw(st.integers(0, 3)),
                 n=draw(st.sampled_from([1, 1, 2])),
                 stop=draw(st.sampled_from([(), ("c",)])),
+                stop_regex=draw(st.sampled_from([(), ("[b-m][0-9]?",)])),
             )
             constraint = 0 if kind == "bad" else None
-            draft.nodes.append(Gen(branch, draft.value(), 1, wanted, constraint))
+            gen = Gen(branch, draft.value(), 1, wanted, constraint)
+            stopped_by = draft.value() if draw(st.booleans()) else None
+            draft.nodes.append(msgspec.structs.replace(gen, stopped_by=stopped_by))
+        case "score":
+            text = draw(st.sampled_from(["", "a", "bc"]))
+            ref = ValueRef(draw(known)) if draft.num_values and draw(st.booleans()) else text
+            draft.nodes.append(Score(branch, draft.value(), ref))
+        case "mark":
+            mark(draw, draft, branch)
         case "select":
             choices = draw(st.sampled_from([("yes", "no"), ("a", "ab", "b")]))
             draft.nodes.append(Select(branch, draft.value(), 1, choices))
@@ -94,6 +108,21 @@ def grow(draw: DrawFn, draft: Draft, kinds: tuple[str, ...]) -> None:
         case "drop" if branch != 0:
             draft.dropped.add(branch)
             draft.nodes.append(Drop(branch))
+
+
+def mark(draw: DrawFn, draft: Draft, branch: int) -> None:
+    """Begins a mark, or ends one that is open. Nothing refers to its value, which is not known
+    before its end."""
+    here = [value for place, value in draft.open_marks if place == branch]
+    if here and draw(st.booleans()):
+        value = draw(st.sampled_from(here))
+        draft.open_marks.remove((branch, value))
+        draft.nodes.append(Mark(branch, value, "end"))
+    else:
+        draft.num_marks += 1
+        value = 10_000 + draft.num_marks
+        draft.open_marks.append((branch, value))
+        draft.nodes.append(Mark(branch, value, "begin"))
 
 
 def fork_role(draw: DrawFn, draft: Draft, branch: int) -> None:
