@@ -97,9 +97,10 @@ class _Sight:
 
     def tokens(self, start: int, end: int) -> np.ndarray:
         """Those of a row's tokens start .. end - 1 that see a key of the split."""
-        tokens = np.arange(start, end)
+        tokens: np.ndarray = np.arange(start, end)
         sees: np.ndarray = (self.newest[tokens] >= 0) & (self.oldest[tokens] < SPLIT)
-        return tokens[sees]
+        seeing: np.ndarray = tokens[sees]
+        return seeing
 
     def is_whole(self, tokens: np.ndarray) -> np.ndarray:
         """Whether each token sees every key of the split."""

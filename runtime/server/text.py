@@ -36,10 +36,16 @@ def load_text(config: ModelConfig) -> Text:
 
         return _text(ByteTokenizer(name=config.name))
     from furcate.runtime.model.catalog import resolve
+
+    path = resolve(config.name)
+    if path.is_dir():
+        from furcate.runtime.tokenize.hf import FolderTokenizer
+
+        return _text(FolderTokenizer.from_folder(path))
     from furcate.runtime.model.gguf import read_header
     from furcate.runtime.tokenize.load import codec_of_header
 
-    return _text(codec_of_header(read_header(resolve(config.name))))
+    return _text(codec_of_header(read_header(path)))
 
 
 def template_of(codec: TextCodec) -> ChatTemplate | None:

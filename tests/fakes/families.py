@@ -116,7 +116,7 @@ FAMILIES: Mapping[str, TinyFamily] = {
         "Qwen2", {**WINDOW, "use_sliding_window": True, "max_window_layers": 1}
     ),
     "qwen3": TinyFamily("Qwen3", {"head_dim": 24, "tie_word_embeddings": True}),
-    "gemma2": TinyFamily("Gemma2", {**WINDOW, "head_dim": 24, "query_pre_attn_scalar": 30}),
+    "gemma2": TinyFamily("Gemma2", {**WINDOW, "head_dim": 32, "query_pre_attn_scalar": 30}),
     "gemma3": TinyFamily(
         "Gemma3",
         {**WINDOW, **LOCAL_AND_WHOLE, "head_dim": 24, "query_pre_attn_scalar": 20},

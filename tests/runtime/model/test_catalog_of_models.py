@@ -155,6 +155,13 @@ def test_a_path_is_taken_as_it_is_and_needs_no_cache(
         catalog.resolve(str(tmp_path / "absent.gguf"))
 
 
+def test_a_folder_is_taken_as_it_is_if_there_is_a_model_in_it(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"holds no model: there is no 'config.json' in it"):
+        catalog.resolve(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    assert catalog.resolve(str(tmp_path)) == catalog.ensure(str(tmp_path)) == tmp_path
+
+
 @pytest.mark.parametrize("name", ["gpt-5", "", "weights.safetensors", "SmolLM2"])
 def test_an_unknown_name_lists_what_exists(name: str) -> None:
     for function in (catalog.resolve, catalog.ensure):

@@ -1,0 +1,242 @@
+"""Folders as transformers writes them: what loads, and a name for everything that is missing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+from tests.fakes.native_models import Row, logits_of
+
+import furcate as fc
+from furcate.errors import ModelFileError
+from furcate.runtime.model.load import load_model
+from furcate.runtime.model.safetensors import SafetensorsFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytest.importorskip("transformers")
+
+from safetensors.torch import load_file, save_file
+
+from tests.fakes.families import FAMILIES, VOCAB_SIZE
+
+IDS = np.arange(5, 45, dtype=np.int32)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    family = FAMILIES["llama"]
+    return family.save(tmp_path_factory.mktemp("llama"), family.model())
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+def _logits(path: Path) -> np.ndarray:
+    model = load_model(path, "float32")
+    model.allocate(8, 16)
+    return logits_of(model, [Row(IDS, 0, range(8))])[0]
+
+
+def _rewrite(folder: Path, changes: dict[str, torch.Tensor | None]) -> None:
+    """Replaces tensors, or leaves them out."""
+    path = folder / "model.safetensors"
+    tensors = {**load_file(path), **changes}
+    save_file({name: t.clone() for name, t in tensors.items() if t is not None}, path)
+
+
+def _configure(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_shards_are_one_checkpoint(saved: Path, tmp_path: Path) -> None:
+    family = FAMILIES["llama"]
+    sharded = family.save(tmp_path, family.model(), shard_size="40KB")
+    assert len(list(sharded.glob("*.safetensors"))) > 1
+    np.testing.assert_array_equal(_logits(sharded), _logits(saved))
+
+
+def test_tensors_are_views_of_their_file(saved: Path) -> None:
+    tensors = SafetensorsFolder(saved)
+    stored = load_file(saved / "model.safetensors")
+    assert dict(tensors).keys() == stored.keys()
+    for name, tensor in stored.items():
+        assert torch.equal(tensors[name], tensor)
+
+
+def test_a_text_model_is_found_within_a_larger_one(folder: Path) -> None:
+    expected = _logits(folder)
+    path = folder / "model.safetensors"
+    moved = {
+        name.replace("model.", "language_model.model.", 1): tensor.clone()
+        for name, tensor in load_file(path).items()
+    }
+    save_file(moved, path)
+    np.testing.assert_array_equal(_logits(folder), expected)
+
+
+def test_an_older_spelling_of_rope_is_read(folder: Path) -> None:
+    settings = json.loads((folder / "config.json").read_text())
+    theta = settings["rope_parameters"]["rope_theta"]
+    expected = _logits(folder)
+    _configure(folder, rope_parameters=None, rope_theta=theta)
+    np.testing.assert_array_equal(_logits(folder), expected)
+    _configure(folder, rope_theta=theta * 2)
+    assert not np.array_equal(_logits(folder), expected)
+
+
+def test_a_folder_without_weights_or_config_is_told(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelFileError, match=r"neither 'model.safetensors' nor .*index.json'"):
+        load_model(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelFileError, match=r"config.json cannot be read"):
+        load_model(folder)
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    family = FAMILIES["llama"]
+    sharded = family.save(tmp_path, family.model(), shard_size="40KB")
+    lost = sorted(sharded.glob("*.safetensors"))[1]
+    lost.unlink()
+    with pytest.raises(ModelFileError, match=f"the shard '{lost.name}' is missing"):
+        load_model(sharded)
+
+
+def test_an_index_that_leaves_its_folder_is_refused(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "../secret.safetensors"}}))
+    with pytest.raises(ModelFileError, match=r"'../secret.safetensors' is not a name of a file"):
+        load_model(folder)
+    index.write_text("[]")
+    with pytest.raises(ModelFileError, match=r"index.json must hold a table, got \[\]"):
+        load_model(folder)
+    index.write_text("{}")
+    with pytest.raises(ModelFileError, match="has no table 'weight_map'"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "lm_head.weight"])
+def test_a_missing_tensor_is_named_as_it_is_stored(folder: Path, name: str) -> None:
+    _rewrite(folder, {name: None})
+    with pytest.raises(ModelFileError, match=f"there is no tensor '{name}'"):
+        load_model(folder)
+
+
+def test_a_misshapen_tensor_is_named_with_both_shapes(folder: Path) -> None:
+    name = "model.layers.0.mlp.up_proj.weight"
+    _rewrite(folder, {name: torch.ones(5, 8)})
+    message = rf"'{name}' has shape \[5, 8\], the config asks for \[96, 64\]"
+    with pytest.raises(ModelFileError, match=message):
+        load_model(folder)
+
+
+def test_a_type_that_is_not_read_is_named(folder: Path) -> None:
+    name = "model.layers.0.mlp.up_proj.weight"
+    _rewrite(folder, {name: torch.ones(96, 64).to(torch.float8_e4m3fn)})
+    with pytest.raises(ModelFileError, match=f"'{name}' is stored as 'F8_E4M3'"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("length", [0, 4, 12, 60, 5000])
+def test_a_truncated_file_is_damaged(folder: Path, length: int) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ModelFileError, match=r"is damaged|cannot be read"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 1 << 40]}},
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}},
+        {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "F32", "shape": ["x"], "data_offsets": [0, 8]}},
+        {"a": {"dtype": 7, "shape": [2], "data_offsets": [0, 8]}},
+        {"a": {"shape": [2]}},
+        {"a": None},
+        [],
+    ],
+)
+def test_a_header_that_makes_no_sense_is_damage(folder: Path, header: object) -> None:
+    raw = json.dumps(header).encode()
+    content = len(raw).to_bytes(8, "little") + raw + bytes(8)
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ModelFileError, match="model.safetensors is damaged"):
+        load_model(folder)
+
+
+def test_an_unknown_family_is_named_beside_those_that_are_known(folder: Path) -> None:
+    _configure(folder, model_type="mamba")
+    with pytest.raises(ModelFileError, match="model type 'mamba' is not supported; .* 'llama'"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported"),
+        ({"num_hidden_layers": 1 << 40}, "num_hidden_layers must be from 1 to 1024"),
+        ({"intermediate_size": None}, "'intermediate_size' must be an integer, got None"),
+    ],
+)
+def test_settings_that_cannot_be_run_are_named(
+    folder: Path, changes: dict[str, object], message: str
+) -> None:
+    _configure(folder, **changes)
+    with pytest.raises(ModelFileError, match=message):
+        load_model(folder)
+
+
+def _add_tokenizer(folder: Path) -> None:
+    """A token for every character of a small alphabet, and a control token that ends."""
+    letters = "abcdefghijklmnopqrstuvwxyz .,!?0123456789"
+    vocabulary = {"<s>": 1, "</s>": 2} | {letter: 10 + n for n, letter in enumerate(letters)}
+    filler = {f"[{n}]": n for n in range(VOCAB_SIZE) if n not in vocabulary.values()}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE({**filler, **vocabulary}, []))
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"bos_token": "<s>", "eos_token": "</s>"})
+    )
+
+
+@fc.function
+def _two_continuations(s: fc.ProgramState) -> None:
+    s += "abc def"
+    branches = s.fork(2)
+    for branch in branches:
+        branch += " ghi" + fc.gen("text", max_tokens=5, temperature=0, ignore_eos=True)
+    s["texts"] = [branch["text"] for branch in branches]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "kernels"), [("llama", "reference"), ("llama", "auto"), ("gemma2", "auto")]
+)
+def test_programs_run_on_a_folder(
+    tmp_path: Path, name: str, kernels: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    family = FAMILIES[name]
+    folder = family.save(tmp_path, family.model())
+    _add_tokenizer(folder)
+    with (
+        caplog.at_level(logging.WARNING),
+        fc.Engine(str(folder), kv_bytes="8MiB", kernels=kernels, threads=1) as engine,
+    ):
+        first, second = _two_continuations.run(backend=engine)["texts"]
+    assert first == second != ""
+    is_told = "native ones cannot run attention windows" in caplog.text
+    assert is_told == (name == "gemma2")
