@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from furcate.errors import CallFailed, GenerationError, UsageError
+from furcate.errors import CallFailed, FurcateError, GenerationError, UsageError
 from furcate.protocol.graph import Call, Operand, ValueRef
 
 from ._location import caller_location
@@ -18,7 +18,7 @@ from ._ref import Ref, let
 from ._slot import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, MutableMapping, Sequence
 
     from furcate.protocol.message import Data
 
@@ -37,10 +37,10 @@ Reader = Slot | tuple["Reader", ...] | None
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tool:
-    """`slot` is that of the result."""
+    """`told` gets the errors whose messages travel."""
 
     function: Callable[..., object]
-    slot: Slot
+    told: MutableMapping[str, FurcateError]
     readers: tuple[Reader, ...]
 
     def call(self, args: Sequence[Data]) -> object:
@@ -54,7 +54,7 @@ class Tool:
             raise error
         failure = CallFailed(short(f"{name_of(self.function)}() raised {error!r}"))
         failure.__cause__ = error
-        self.slot.told = failure
+        self.told[str(failure)] = failure
         raise failure
 
 
@@ -71,7 +71,7 @@ def record_call(
     readers = tuple(map(_reader, args))
     label = f"call {name_of(function)!r}"
     slot = program.new_slot(label, location, branch.number)
-    number = program.callables.add(Tool(function, slot, readers))
+    number = program.callables.add(Tool(function, program.callables.told, readers))
     seconds = None if expect_s is None else float(expect_s)
     program.record(Call(branch.number, slot.value_id, number, operands, seconds), label, location)
     program.push()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Callables", "Invocation", "Task"]
 
+_KEPT_ERRORS = 256
+
 # How many calls of programs the running code is inside of.
 _depth: contextvars.ContextVar[int] = contextvars.ContextVar("furcate_call_depth", default=0)
 
@@ -57,12 +59,23 @@ class Registered:
     loop: asyncio.AbstractEventLoop | None
 
 
+class _Latest(dict[str, FurcateError]):
+    """The errors of the latest calls by their messages: a failure of which a message comes back is
+    met as the error itself, with what cannot travel."""
+
+    def __setitem__(self, message: str, error: FurcateError) -> None:
+        super().__setitem__(message, error)
+        while len(self) > _KEPT_ERRORS:
+            del self[next(iter(self))]
+
+
 class Callables:
     """Of one program. Empty once it is over: a function that holds the program's own state keeps it
     no longer than it runs. `depth` is that of the code that runs the program."""
 
     def __init__(self) -> None:
         self.depth = _depth.get()
+        self.told: dict[str, FurcateError] = _Latest()
         self._registered: list[Registered] = []
         self._running: set[Future[None]] = set()
         self._is_over = False
@@ -88,6 +101,7 @@ class Callables:
     def close(self) -> None:
         self._is_over = True
         self._registered.clear()
+        self.told.clear()
         for future in list(self._running):
             future.cancel()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from furcate.errors import UsageError
 
+from ._check import Check, Checking, checking_of
 from ._expr import Expr
 from ._output import Output, choice_output, output_of
 from ._sampling import Keywords, collect
@@ -28,6 +29,7 @@ class GenExpr(Expr):
     output: Output
     sampling: Keywords = field(default_factory=dict)
     save_stop: str | None = None
+    checking: Checking | None = None
 
 
 def gen(
@@ -61,6 +63,8 @@ def gen(
     regex: str | None = None,
     json_schema: str | Mapping[str, object] | type | None = None,
     type: object = None,
+    check: Check | None = None,
+    retries: int | None = None,
     save_stop: str | None = None,
 ) -> Expr:
     """Generates text, appends it, and stores it as `name`.
@@ -76,6 +80,11 @@ def gen(
     type that pydantic can describe; the variable is a value of it, never half of one: an output
     that was cut is Truncated, one that does not fit is ValidationFailed). `type=str` is free text,
     a Literal or Enum of strings yields the bare string, any other type is generated as JSON.
+
+    `check` is called with the value, in this process: True or None accepts it; False, a text that
+    says what is wrong, or an error refuses it. Up to `retries` other outputs, drawn anew from the
+    same prefix, then take the place of one that was refused or cut or does not fit its type; after
+    the last the node fails. What follows waits for the check, and so does the text of a stream.
 
     `choices` makes it a `select`; `type` then reads the chosen text.
 
@@ -114,8 +123,11 @@ def gen(
     if choices is None:
         if choices_method is not None:
             raise UsageError(f"choices_method={choices_method!r} has no effect without choices")
-        return GenExpr(name, output_of(dtype, regex, json_schema, type), sampling, save_stop)
-    shapes = {"dtype": dtype, "regex": regex, "json_schema": json_schema, "save_stop": save_stop}
+        output = output_of(dtype, regex, json_schema, type)
+        checking = checking_of(check, retries, output)
+        return GenExpr(name, output, sampling, save_stop, checking)
+    shapes: dict[str, object] = {"dtype": dtype, "regex": regex, "json_schema": json_schema}
+    shapes |= {"save_stop": save_stop, "check": check, "retries": retries}
     useless = [key for key, value in (sampling | shapes).items() if value is not None]
     useless = [key for key in useless if key != "temperature"]
     if useless:

@@ -56,10 +56,11 @@ def meta_info(slot: Slot) -> dict[str, object]:
         "cached_tokens": meta.usage.reused,
         "finish_reason": _finish(meta) if slot.meta is not None else None,
         "usage": meta.usage,
+        "attempts": meta.attempts,
     }
     with_text = slot.report.with_text
-    if meta.prompt_logprobs is not None:
-        prompt = meta.prompt_logprobs[slot.report.start :]
+    if meta.prompt_logprobs is not None or meta.logprobs is not None:
+        prompt = (meta.prompt_logprobs or ())[slot.report.start :]
         info["input_token_logprobs"] = _tokens(prompt, with_text)
         info["input_top_logprobs"] = _tops(prompt, with_text)
     if meta.logprobs is not None:

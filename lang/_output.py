@@ -132,7 +132,9 @@ def _reader(as_type: object, *, json_text: bool) -> Callable[[str], object]:
             return adapter.validate_json(text) if json_text else adapter.validate_python(text)
         except pydantic.ValidationError as error:
             raise ValidationFailed(
-                f"the output {text[:200]!r} does not fit {as_type!r}: {_misfits(error)}", text
+                f"the output {text[:200]!r} does not fit {as_type!r}: {_misfits(error)}",
+                text,
+                error=error,
             ) from error
 
     return read

@@ -17,6 +17,7 @@ from furcate.errors import Cancelled, FurcateError, ProgramError, UpstreamFailed
 from furcate.protocol.message import Answer, Event, Failed, Finished, Invoke, Options
 
 from ._callables import Callables, Invocation
+from ._location import caller_location
 from ._recording import Recorded, Recording
 from ._results import Results
 from ._slot import Failure, Slot
@@ -88,6 +89,9 @@ class Program:
         self.recording = Recording(options)
         self.results = Results(options.timeout_s)
         self.callables = Callables()
+        self.region: Region | None = None  # the innermost body that is being recorded
+        self.open_groups: list[Callable[[], None]] = []  # how each of them ends
+        self.requires_graph = False  # the body may not wait
         self.joined: set[int] = set()
         self.body_error: BaseException | None = None
         self.token = object()  # stands for this program in contexts, which must not hold it
@@ -110,18 +114,28 @@ class Program:
     ) -> Slot:
         with self._numbers:
             slot = Slot(len(self.results.slots), label, location, branch)
+            slot.enclosure = self.enclosure
             if output is not None:
                 slot.output = output
             self.results.add(slot)
         return slot
 
     def record(
-        self, node: Node, label: str, location: str, constraint: Constraint | None = None
+        self,
+        node: Node,
+        label: str,
+        location: str,
+        constraint: Constraint | None = None,
+        regions: tuple[tuple[Recorded, ...], ...] = (),
     ) -> None:
         """Appends a node; sends when enough has come together, or when the first has waited."""
+        recorded = Recorded(node, label, location, constraint, regions)
+        if self.region is not None:
+            self.region.record(recorded)
+            return
         now_s = time.monotonic()
         recording = self.recording
-        recording.append(Recorded(node, label, location, constraint), now_s)
+        recording.append(recorded, now_s)
         if self.streams:
             self.results.poke()
         if self._lazy:
@@ -135,11 +149,13 @@ class Program:
 
     def push(self) -> None:
         """Sends what is recorded, unless that is left to whoever has opened the program."""
-        if not self._lazy:
+        if not self._lazy and self.region is None:
             self.flush()
 
     def close(self) -> None:
         """The body has returned: nothing more is recorded but questions about text."""
+        for end in list(self.open_groups):
+            end()
         self.recording.close()
         self.results.expect_all()
 
@@ -150,6 +166,7 @@ class Program:
 
     def prepare_wait(self, slot: Slot | None = None) -> None:
         """What is waited for must have been sent."""
+        self.check_may_read("the program")
         if self.before_wait is not None:
             self.before_wait(self, slot)
         else:
@@ -157,6 +174,7 @@ class Program:
 
     def cancel(self, error: FurcateError) -> None:
         """Ends the program on both sides; whoever waits gets the error."""
+        self.open_groups.clear()
         if not self.results.over:
             self.results.lose(error)
             self.sink.cancel(self)
@@ -200,8 +218,7 @@ class Program:
         if event.value is not None and event.value < len(slots):
             slot = slots[event.value]
             branch = slot.branch if branch is None else branch
-            if slot.told is not None and str(slot.told) == event.message:
-                error = slot.told  # with the cause, which cannot travel
+        error = self.callables.told.get(event.message, error)
         return Failure(label, location, branch, error)
 
     def _needed(self, found: re.Match[str]) -> str:
@@ -218,6 +235,7 @@ class Program:
         return self._read(slot)
 
     def wait(self, slot: Slot) -> None:
+        self.check_may_read(slot.label, slot)
         if slot.settled:
             return
         self.check_may_block(slot.label)
@@ -225,6 +243,7 @@ class Program:
         self.results.wait(lambda: slot.settled)
 
     async def wait_async(self, slot: Slot) -> None:
+        self.check_may_read(slot.label, slot)
         if slot.settled:
             return
         self.prepare_wait(slot)
@@ -242,6 +261,39 @@ class Program:
         if not results.over:
             self.prepare_wait(None)
             await results.wait_async(lambda: results.over)
+
+    @property
+    def enclosure(self) -> Enclosure | None:
+        """The body that is being recorded."""
+        return None if self.region is None else self.region.enclosure
+
+    def check_visible(self, slot: Slot) -> None:
+        """Raises UsageError where a value of a body is used outside it."""
+        enclosure = self.enclosure
+        while enclosure is not None and enclosure is not slot.enclosure:
+            enclosure = enclosure.parent
+        if slot.enclosure is not enclosure:
+            raise UsageError(
+                f"{slot.label} of {slot.location} belongs to {slot.enclosure}, where it is another "
+                f"value in each run: give it a name, and read that name outside"
+            )
+
+    def check_may_read(self, label: str, slot: Slot | None = None) -> None:
+        """Raises where a value is read that cannot be there, or that must not be waited for."""
+        if self.region is not None:
+            raise ForcedInRegion(
+                f"{label} is read at {caller_location()}, in {self.region.enclosure}, which is "
+                f"recorded before it runs: use a condition such as s.ref('x').eq('yes') with "
+                f"s.switch or until=, append s.ref('x'), or read it outside"
+            )
+        if slot is not None:
+            self.check_visible(slot)
+            if self.requires_graph and in_body(self):
+                raise ForcedInRegion(
+                    f"{label} is read at {caller_location()}, but the program is made with "
+                    f"graph='require', so that it never waits: use s.ref(...), s.switch or s.loop, "
+                    f"or return the Ref"
+                )
 
     def check_may_block(self, label: str) -> None:
         """Raises where waiting would stop the event loop that the body needs to go on."""
@@ -294,7 +346,8 @@ class Program:
             return lost[0] if lost else Failure(self.name, "", None, loss)
         handled = self.joined | {f.branch for f in failures if f.observed and f.branch is not None}
         left = [f for f in failures if not f.observed and f.branch not in handled]
-        left = [f for f in left if not isinstance(f.error, Cancelled)]  # it was asked to end
+        # It was asked to end; or nobody has used what nothing has set.
+        left = [f for f in left if not isinstance(f.error, Cancelled | Unset)]
         own = [f for f in left if not isinstance(f.error, UpstreamFailed)]
         if own:
             return own[0]

@@ -9,7 +9,7 @@ from furcate.errors import UsageError
 from furcate.protocol.graph import Fill, Gen, Node, Role, Select, Special, Text, TextOf
 
 from ._branch import Branch, RoleMark
-from ._expr import Concat, Expr, TextExpr
+from ._expr import Concat, Expr, Part, TextExpr
 from ._gen import GenExpr
 from ._program import program_error
 from ._ref import Ref
@@ -72,6 +72,8 @@ def append(branch: Branch, expr: Expr, location: str) -> None:
             _record(branch, Special(branch.number, name), f"special {name!r}", location)
         case Ref():
             _append_ref(branch, expr, location)
+        case Part():
+            expr.record(branch)
         case _:
             raise TypeError(f"{type(expr).__name__} is no expression that can be recorded")
 
@@ -150,11 +152,18 @@ def _append_gen(branch: Branch, expr: GenExpr, location: str) -> None:
     if expr.save_stop is not None:
         stop = program.new_slot(f"the stop of {label}", location, None)
         stop.name, stop.samples = expr.save_stop, sampling.n
+    check, retries = None, 0
+    if expr.checking is not None:
+        expr.checking.fit(sampling)
+        check = program.callables.add(expr.checking.task(slot, program.callables.told))
+        retries = expr.checking.retries
     node = Gen(
         branch.number,
         slot.value_id,
         _site(location, expr.name),
         sampling,
+        check=check,
+        retries=retries,
         stopped_by=None if stop is None else stop.value_id,
     )
     _store(branch, slot)

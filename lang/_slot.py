@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from furcate.errors import FurcateError, Truncated, WireError
-from furcate.protocol.message import Data, ValueMeta
+from furcate.protocol.message import Data, Element, ValueMeta
 
+from ._enclosure import Enclosure
 from ._output import TEXT, Output
 from ._sampling import Report
 
@@ -44,8 +45,11 @@ class Slot:
     meta: ValueMeta | None = None
     failure: Failure | None = None
     pieces: dict[int, str] = field(default_factory=dict)
-    told: FurcateError | None = None  # the last failure of it that this process has told of
+    enclosure: Enclosure | None = None  # of a value in a region: each run has another one
+    is_copy: bool = False  # of a value that is told of too
+    is_list: bool = False  # one element a child, None where it failed
     _parsed: list[object] = field(default_factory=list)
+    _kept: tuple[str, object] | None = None
 
     def text(self) -> str:
         """The text that stands in the branch: the choice of a select, the first of n samples."""
@@ -58,29 +62,59 @@ class Slot:
         """What the program sees. Raises Truncated or ValidationFailed where the text is no value of
         the type; parsed once, so it is always the same object."""
         if self.output.parse is None:
-            return self._read(self.data)
+            return self._plain
         if not self._parsed:
-            if self.output.whole:
+            if self.output.whole and not self.is_list:
                 self._check_whole()
-            self._parsed.append(self._read(self.data))
+            self._parsed.append(self._value_of(self._plain))
         return self._parsed[0]
+
+    def judge(self, text: str, finish: str) -> object:
+        """The value of an output that ended so. Raises like `value`."""
+        if self.output.whole and finish == "length":
+            raise _truncated(text)
+        return self._value_of(text)
+
+    def keep(self, text: str, value: object) -> None:
+        """This text was read before: its value is that object."""
+        self._kept = text, value
 
     def read_as(self, source: Slot) -> None:
         """The data was copied from that value, and means what it means there."""
-        self.output, self.choices, self.samples = source.output, source.choices, source.samples
+        self.output, self.samples, self.is_copy = source.output, source.samples, True
+        self.choices = None if self.is_list else source.choices
         self.meta = self.meta if self.meta is not None else source.meta
 
-    def read(self, data: Data) -> object:
-        """What the program sees of data that was told of this value elsewhere: in a region it has
-        other data each time."""
-        return self.value() if self.settled and self.data == data else self._read(data)
+    def read(self, plain: Data) -> object:
+        """What the program sees where a call gets this value, of a select its text. In a region it
+        is another each time."""
+        if self.settled and self.failure is None and plain == self._plain:
+            return self.value()
+        return self._value_of(plain)
 
-    def _read(self, data: Data) -> object:
+    @property
+    def _plain(self) -> Data:
+        return self.data if self.choices is None else self.text()
+
+    def _value_of(self, plain: Data) -> object:
         parse = self.output.parse
         if parse is None:
-            return data if self.choices is None else self._texts(data)[0]
-        values = [parse(text) for text in self._texts(data)]
+            return plain
+        if self.is_list and isinstance(plain, list):
+            return [self._element_of(element) for element in plain]
+        if self._kept is not None and self._kept[0] == plain:
+            return self._kept[1]
+        values = [parse(str(text)) for text in (plain if isinstance(plain, list) else [plain])]
         return values if self.samples > 1 else values[0]
+
+    def _element_of(self, plain: Element | list[Element]) -> object:
+        parse = self.output.parse
+        if parse is None or plain is None:
+            return plain
+        try:
+            return [parse(str(text)) for text in plain] if isinstance(plain, list) else parse(str(plain))
+        except FurcateError:
+            return None  # as of any child that failed
 
     def _texts(self, data: Data) -> list[str]:
         if self.choices is not None:
@@ -99,7 +133,12 @@ class Slot:
     def _check_whole(self) -> None:
         meta = self.meta if self.meta is not None else ValueMeta()
         if "length" in (meta.finish, *meta.finishes):
-            raise Truncated(
-                f"the output was cut at its token limit before it was complete: "
-                f"{self.texts()[0][-200:]!r}. Raise max_tokens"
-            )
+            raise _truncated(self.texts()[0])
+
+
+def _truncated(text: str) -> Truncated:
+    return Truncated(
+        f"the output was cut at its token limit before it was complete: {text[-200:]!r}. "
+        f"Raise max_tokens",
+        text,
+    )

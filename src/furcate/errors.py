@@ -140,18 +140,34 @@ class GenerationError(FurcateError):
 
 
 class Truncated(GenerationError):
+    """`value` is the text so far, `attempts` how many outputs were generated."""
+
     code = "truncated"
-
-
-class ValidationFailed(GenerationError):
-    """`value` is the text that was generated, `attempts` how many were made."""
-
-    code = "validation"
 
     def __init__(self, message: str, value: object = None, attempts: int = 1) -> None:
         super().__init__(message)
         self.value = value
         self.attempts = attempts
+
+
+class ValidationFailed(GenerationError):
+    """`value` is what was generated last: the text where it is no value of the type, else the value
+    that the check refused. `error` is what the type or the check raised, None where the check has
+    only said no; `attempts` is how many outputs were generated."""
+
+    code = "validation"
+
+    def __init__(
+        self,
+        message: str,
+        value: object = None,
+        attempts: int = 1,
+        error: BaseException | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.value = value
+        self.attempts = attempts
+        self.error = error
 
 
 class DeadEnd(GenerationError):
