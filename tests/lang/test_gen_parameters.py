@@ -188,7 +188,7 @@ def test_logprobs_leave_out_the_text_and_the_prompt_unless_asked():
             "x"
         )
     assert [entry[2] for entry in info["output_token_logprobs"]] == [None, None]
-    assert "input_token_logprobs" not in info
+    assert info["input_token_logprobs"] == []
 
 
 def test_zero_tokens_are_legal_and_report_the_prompt():
