@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from furcate.errors import UsageError
+from furcate.errors import UsageError, ValidationFailed
 
 from ._check import Check, Checking, checking_of
 from ._expr import Expr
 from ._output import Output, choice_output, output_of
 from ._sampling import Keywords, collect
-from ._select import build_select, check_name
+from ._select import SelectExpr, build_select, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,7 +132,9 @@ def gen(
     useless = [key for key in useless if key != "temperature"]
     if useless:
         raise UsageError(f"{useless[0]} has no effect with choices: drop it")
-    return build_select(name, choices, temperature, choices_method, False, choice_output(type))
+    expr = build_select(name, choices, temperature, choices_method, False, choice_output(type))
+    _check_readable(expr, type)
+    return expr
 
 
 def gen_int(
@@ -191,6 +193,17 @@ def gen_string(
 ) -> Expr:
     """`gen(dtype=str)`: words in double quotes, which are part of the variable."""
     return gen(dtype=str, **locals())
+
+
+def _check_readable(expr: SelectExpr, as_type: object) -> None:
+    """Each choice must be a value of the type, or its being chosen could only fail."""
+    if expr.output.parse is None:
+        return
+    for choice in expr.choices:
+        try:
+            expr.output.parse(choice)
+        except ValidationFailed as error:
+            raise UsageError(f"the choice {choice!r} does not fit type={as_type!r}") from error
 
 
 def check_stop_name(save_stop: object, name: str | None) -> None:

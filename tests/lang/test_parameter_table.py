@@ -47,6 +47,10 @@ class Row:
     fields: dict[str, object] = field(default_factory=dict)
 
 
+def accepts(value: object) -> bool:
+    return True
+
+
 WITH_LOGPROBS = {"return_logprob": True, "logprob_start_len": 0}
 SAMPLING = {
     "max_tokens": Row(7, -5, fields={"max_tokens": 7}),
@@ -84,6 +88,10 @@ SHAPES = {
     "choices": Row(["x", "y"], "ab"),
     "choices_method": Row(fc.greedy_token_selection, "best", {"choices": ["x", "y"]}),
 }
+CHECKS = {
+    "check": Row(accepts, 3),
+    "retries": Row(2, 65, {"check": accepts}),
+}
 SELECT = {
     "name": Row("x", 3),
     "choices": Row(["x", "y"], "ab", {"choices": ["x"]}),
@@ -97,7 +105,7 @@ GEN_INT = {
     if name not in ("min_tokens", "min_new_tokens")
 }
 CALLS = {
-    fc.gen: SAMPLING | OF_ONE_CALL | SHAPES,
+    fc.gen: SAMPLING | OF_ONE_CALL | SHAPES | CHECKS,
     fc.gen_int: GEN_INT,
     fc.gen_string: GEN_INT,
     fc.select: SELECT,
@@ -225,7 +233,7 @@ def test_every_parameter_of_run_batch_itself_has_a_row():
 
 
 def test_gen_int_and_gen_string_take_what_gen_takes_but_for_what_shapes_the_output():
-    shapes = {*SHAPES, "min_tokens", "min_new_tokens"}
+    shapes = {*SHAPES, *CHECKS, "min_tokens", "min_new_tokens"}
     for call in (fc.gen_int, fc.gen_string):
         assert set(inspect.signature(call).parameters) == set(CALLS[fc.gen]) - shapes
 
