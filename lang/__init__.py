@@ -4,11 +4,13 @@ by `furcate` itself; the modules here are private."""
 from ._connect import Engine, connect
 from ._default import set_default_backend
 from ._expr import Expr
+from ._fork_over import DynamicGroup
 from ._function import Function, function
 from ._gen import gen, gen_int, gen_string
 from ._group import StateGroup
 from ._info import flush_cache, get_server_info
 from ._meta import Scores
+from ._pin import Pinned
 from ._ref import Ref, join
 from ._results import StreamEvent
 from ._role import (
@@ -31,15 +33,19 @@ from ._select import (
 )
 from ._special import special
 from ._state import ProgramState
+from ._stop import stop_loop
+from ._switch import default
 from .backend.mock import Mock, MockCall
 from .backend.session import Session
 
 __all__ = [
+    "DynamicGroup",
     "Engine",
     "Expr",
     "Function",
     "Mock",
     "MockCall",
+    "Pinned",
     "ProgramState",
     "Ref",
     "Score",
@@ -51,6 +57,7 @@ __all__ = [
     "assistant_begin",
     "assistant_end",
     "connect",
+    "default",
     "flush_cache",
     "function",
     "gen",
@@ -62,6 +69,7 @@ __all__ = [
     "select",
     "set_default_backend",
     "special",
+    "stop_loop",
     "system",
     "system_begin",
     "system_end",

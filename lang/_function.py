@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 from furcate.errors import UsageError
 
 from ._batch import Batch, OnError, num_threads_of, run_async_batch
+from ._body import running_body
 from ._explain import explain
+from ._inline import inline, spawn_inside
 from ._options import RunOptions, Signature
+from ._pin import Pinned, pin
 from ._progress import with_progress
-from ._run import Call, run, run_async, start_async
+from ._run import Call, run, run_async, start, start_async
 from ._session import check_session_name
 
 if TYPE_CHECKING:
     from ._state import ProgramState
+    from .backend.session import Session
 
 __all__ = ["Function", "function"]
 
@@ -44,11 +48,38 @@ class Function(Generic[P, R]):
         self._body = body
         self._signature = Signature(body)
         self._session: str | None = None
+        self._bound: Mapping[str, object] = {}  # arguments that are fixed
         update_wrapper(self, body)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState:
-        """The same as `run`."""
-        return self.run(*args, **kwargs)
+        """Outside of programs the same as `run`. Inside a program's body a part of that program:
+        `s += sub(x)` runs the body of `sub` on `s`, which gets the variables that it sets;
+        `call = sub(x); s += call; call.ret_value` is what it has returned."""
+        frame = running_body()
+        if frame is None:
+            return self.run(*args, **kwargs)
+        # What type checkers take for the state that a run would give can be appended alone.
+        return inline(self._part(args, kwargs), frame)  # type: ignore[return-value]
+
+    @overload
+    def spawn(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState: ...
+    @overload
+    def spawn(self, *args: Any, **kwargs: Any) -> ProgramState: ...
+    def spawn(self, *args: Any, **kwargs: Any) -> ProgramState:
+        """Starts the program and returns its state at once. Inside a program's body it becomes a
+        branch of that program, which begins with no text: Refs of one may be used in the other, and
+        what fails fails the whole. An async body runs beside the one that spawns it."""
+        frame = running_body()
+        if frame is not None:
+            return spawn_inside(self._part(args, kwargs), frame)
+        return start(*self._call(args, kwargs))
+
+    def bind(self, **arguments: object) -> Function[..., R]:
+        """The same program with these arguments fixed; a call may give others."""
+        self._signature.check_names(arguments)
+        bound = copy.copy(self)
+        bound._bound = {**self._bound, **arguments}
+        return bound  # type: ignore[return-value]  # its parameters are no longer all needed
 
     @overload
     def run(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState: ...
@@ -149,6 +180,25 @@ class Function(Generic[P, R]):
         opened._session = check_session_name(session)
         return opened
 
+    def pin(
+        self, ttl: float | None = None, *, backend: Session | None = None, tenant: str = ""
+    ) -> Pinned:
+        """Computes what all runs of the program begin with and keeps it in the cache, for `ttl`
+        seconds or until `unpin()` of what this returns.
+
+        That is what the body appends with the arguments that are bound, up to the first use of
+        another one, the first generation or the first fork. The body runs up to there, so what else
+        it does before happens. Only runs of the same `tenant` share it.
+        """
+        options = replace(
+            self._signature.options({"backend": backend, "tenant": tenant}), session=self._session
+        )
+        return pin(self._body, lambda rest: self._signature.filled(self._bound, rest), options, ttl)
+
+    def cache(self, *, backend: Session | None = None, tenant: str = "") -> Pinned:
+        """`pin` without an end of its time."""
+        return self.pin(backend=backend, tenant=tenant)
+
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """What the program would send, node by node, and where it would wait for a value; runs the
         body once with placeholders for values, without a backend."""
@@ -162,8 +212,20 @@ class Function(Generic[P, R]):
     def _call(
         self, args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> tuple[Call, RunOptions]:
-        own, options = self._signature.split(args, kwargs)
+        own, options = self._signature.split(args, kwargs, self._bound)
         return Call(self._body, args, own), replace(options, session=self._session)
+
+    def _part(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Call:
+        """A call that becomes part of a running program, which has its own options."""
+        call, _ = self._call(args, kwargs)
+        options = [key for key in kwargs if key not in call.keywords]
+        if options or self._session is not None:
+            what = options[0] if options else f"session {self._session!r}"
+            raise UsageError(
+                f"{what} belongs to a run of its own, and {self._name}() is called inside a "
+                f"program: give it to the gens, or use {self._name}.run(...)"
+            )
+        return call
 
     def _calls(
         self, items: Sequence[Item], kwargs: Mapping[str, object]
@@ -181,12 +243,14 @@ class Function(Generic[P, R]):
                 args, own = tuple(item), {}
             else:
                 raise UsageError(f"an item of run_batch() is a dict or a tuple, got {item!r}")
+            own = self._signature.with_bound(args, own, self._bound)
             self._signature.check(args, own)
             calls.append(Call(self._body, args, own))
         return calls, options
 
     def __repr__(self) -> str:
-        return f"<program {self._name}>"
+        bound = ", ".join(f"{key}={value!r:.40}" for key, value in self._bound.items())
+        return f"<program {self._name}{f'({bound})' if bound else ''}>"
 
 
 def function(body: Callable[Concatenate[ProgramState, P], R]) -> Function[P, R]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunOptions", "Signature"]
 
-_SEEDS = 2**32  # enough to tell runs apart, and five bytes on the wire
+_SEED_BITS = 32  # enough to tell runs apart, and five bytes on the wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class RunOptions:
 
     def wire(self, index: int = 0) -> Options:
         """Of one program; the items of a batch with a seed count up from it."""
-        seed = secrets.randbelow(_SEEDS) if self.seed is None else (self.seed + index) % 2**64
+        seed = secrets.randbits(_SEED_BITS) if self.seed is None else (self.seed + index) % 2**64
         return Options(
             seed=seed,
             stream=self.stream,
@@ -68,13 +68,58 @@ class Signature:
         self._own = {parameter.name for parameter in parameters[1:]}
 
     def split(
-        self, args: tuple[object, ...], keywords: Mapping[str, object]
+        self,
+        args: tuple[object, ...],
+        keywords: Mapping[str, object],
+        bound: Mapping[str, object],
     ) -> tuple[dict[str, object], RunOptions]:
         """The keywords of the body, checked against its signature, and the options of the run."""
         own = {key: value for key, value in keywords.items() if self._is_own(key)}
+        own = self.with_bound(args, own, bound)
         options = {key: value for key, value in keywords.items() if not self._is_own(key)}
         self.check(args, own)
         return own, run_options(options)
+
+    def with_bound(
+        self,
+        args: tuple[object, ...],
+        keywords: Mapping[str, object],
+        bound: Mapping[str, object],
+    ) -> dict[str, object]:
+        """The keywords and, of the arguments that are bound, those which the call does not give."""
+        if not bound:
+            return dict(keywords)
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        parameters = list(self._signature.parameters.values())[1:]
+        given = [p.name for p in parameters if p.kind in positional][: len(args)]
+        return {key: value for key, value in bound.items() if key not in given} | dict(keywords)
+
+    def check_names(self, arguments: Mapping[str, object]) -> None:
+        """Raises TypeError for one that can never be an argument by keyword."""
+        parameters = self._signature.parameters
+        by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        state = next(iter(parameters))
+        for name in arguments:
+            is_known = name in parameters and parameters[name].kind in by_keyword
+            if name == state or not (is_known or takes_any):
+                raise TypeError(f"{self._name}() has no argument {name!r} that could be bound")
+
+    def filled(
+        self, bound: Mapping[str, object], rest: object
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Arguments for the body, with `rest` for each parameter that is not bound."""
+        args: list[object] = []
+        keywords = dict(bound)
+        for parameter in list(self._signature.parameters.values())[1:]:
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                args.append(keywords.pop(parameter.name, rest))
+            elif parameter.kind not in (
+                inspect.Parameter.VAR_POSITIONAL,
+                inspect.Parameter.VAR_KEYWORD,
+            ):
+                keywords.setdefault(parameter.name, rest)
+        return tuple(args), keywords
 
     def check(self, args: tuple[object, ...], keywords: Mapping[str, object]) -> None:
         """Raises TypeError that names the program and what is missing or unknown."""

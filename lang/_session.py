@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Opened",
     "check_session_name",
+    "check_ttl",
     "names_of",
     "open_session",
     "recall",
@@ -56,6 +57,16 @@ def check_session_name(name: object) -> str:
     return name
 
 
+def check_ttl(ttl_s: float | None) -> float | None:
+    """Raises UsageError for what is no time."""
+    if ttl_s is None:
+        return None
+    is_number = isinstance(ttl_s, int | float) and not isinstance(ttl_s, bool)
+    if not is_number or not (math.isfinite(ttl_s) and ttl_s > 0):
+        raise UsageError(f"ttl must be a positive number of seconds, got {ttl_s!r}")
+    return float(ttl_s)
+
+
 def open_session(branch: Branch, name: str) -> None:
     """The first node of a program: its own branch goes on from what was saved."""
     branch.session = Opened(name, branch.number)
@@ -66,12 +77,7 @@ def open_session(branch: Branch, name: str) -> None:
 def save(branch: Branch, name: str, ttl_s: float | None) -> None:
     """Records that the branch is kept as it is here, with its variables."""
     check_session_name(name)
-    if ttl_s is not None and (
-        isinstance(ttl_s, bool)
-        or not isinstance(ttl_s, int | float)
-        or not (math.isfinite(ttl_s) and ttl_s > 0)
-    ):
-        raise UsageError(f"ttl must be a positive number of seconds, got {ttl_s!r}")
+    ttl_s = check_ttl(ttl_s)
     if branch.role is not None:
         raise UsageError(
             f"session {name!r} is saved inside the role {branch.role!r}: end the role first"
@@ -80,8 +86,7 @@ def save(branch: Branch, name: str, ttl_s: float | None) -> None:
     kept = tuple((key, ref.slot.value_id) for key, ref in refs.items() if ref is not None)
     if branch.session is not None:
         kept += tuple(_values_before(branch, branch.session, {key for key, _ in kept}))
-    ttl = None if ttl_s is None else float(ttl_s)
-    node = Save(branch.number, name, kept, ttl)
+    node = Save(branch.number, name, kept, ttl_s)
     branch.program.record(node, f"save {name!r}", caller_location())
 
 
@@ -146,6 +151,7 @@ def _ref_of(branch: Branch, variable: Variable) -> Ref | None:
             return let(program, "item", (msgspec.json.encode([value]).decode(), 0))
         case Gathered(elements):
             refs = [_ref_of(branch, element) for element in elements]
-            return let(program, "list", tuple(ref and ValueRef(ref.slot.value_id) for ref in refs))
+            operands = [None if ref is None else ValueRef(ref.slot.value_id) for ref in refs]
+            return let(program, "list", tuple(operands))
         case _:
             return None

@@ -149,7 +149,7 @@ class Batcher:
     def pin(self, stream: Stream, node: Pin) -> bool:
         """Keeps the KV of all its tokens, which are computed; False where that is too much."""
         self.publish(stream)
-        return stream.lease is None or self.prospects.pin(node, stream.lease)
+        return stream.lease is None or self.prospects.pin(node, stream, stream.lease)
 
     def flush(self) -> None:
         """Drops all KV that no stream holds, what is pinned included."""
@@ -253,6 +253,7 @@ class Batcher:
             return
         for other in tuple(self.running):
             self._retract(other)
+        self.prospects.loosen()
         self.cache.evict(self.cache.pool.total)
         self._admit(stream, planned)
 

@@ -5,15 +5,16 @@ Knows streams, their hints and pins. What is evicted, and when, is the cache's m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from furcate.runtime.cache import NextUse
+from furcate.runtime.cache import Lease, NextUse, Pending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from furcate.protocol.stream import Pin
-    from furcate.runtime.cache import Expectation, KVCache, Lease
+    from furcate.runtime.cache import Expectation, KVCache
     from furcate.runtime.clock import Clock
 
     from .stream import Stream
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["Prospects"]
 
 
-class _Pinned(NamedTuple):
-    expectation: Expectation
+@dataclass(slots=True)
+class _Pinned:
+    """What keeps it: a lease of its own, which nobody can take pages from, or a word that it is to
+    go last."""
+
+    held: Lease | Expectation
     num_tokens: int
     end: float | None  # of its time
 
@@ -75,23 +80,41 @@ class Prospects:
 
     # Pins ----------------------------------------------------------------------------------------
 
-    def pin(self, node: Pin, lease: Lease) -> bool:
-        """Keeps what is in the tree of the lease's positions; False, and nothing kept, where that
-        is more than may be pinned."""
+    def pin(self, node: Pin, stream: Stream, lease: Lease) -> bool:
+        """Keeps what is in the tree of the stream's tokens; False, and nothing kept, where that is
+        more than may be pinned."""
         self.unpin(node.pin)
         end = None if node.ttl_s is None else self._clock.now() + node.ttl_s
         if self.num_pinned + lease.inserted > self.max_pinned:
             return False
         if lease.inserted:
-            expectation = self._cache.expect(lease, NextUse.PINNED)
-            self._pins[node.pin] = _Pinned(expectation, lease.inserted, end)
+            held = self._hold(stream, lease) if node.strict else self._expect(lease)
+            self._pins[node.pin] = _Pinned(held, lease.inserted, end)
         return True
+
+    def _hold(self, stream: Stream, lease: Lease) -> Lease | Expectation:
+        held = self._cache.open(stream.tokens, stream.namespace, lease.inserted)
+        return self._expect(lease) if isinstance(held, Pending) else held
+
+    def _expect(self, lease: Lease) -> Expectation:
+        return self._cache.expect(lease, NextUse.PINNED)
+
+    def loosen(self) -> None:
+        """Pages are so short that pins give way where nothing else can."""
+        for pinned in self._pins.values():
+            if isinstance(pinned.held, Lease):
+                lease, pinned.held = pinned.held, self._expect(pinned.held)
+                self._cache.release(lease)
 
     def unpin(self, pin: int) -> None:
         """Idempotent."""
         found = self._pins.pop(pin, None)
-        if found is not None:
-            self._cache.forget(found.expectation)
+        if found is None:
+            return
+        if isinstance(found.held, Lease):
+            self._cache.release(found.held)
+        else:
+            self._cache.forget(found.held)
 
     def expire(self) -> None:
         """Ends the pins whose time is over."""

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.fakes.streams import engine, generate, idle_pages, run, text
 
-from furcate.protocol.stream import Append, End, Generate, Hint, OpenStream, Pin, Unpin
+from furcate.protocol.stream import (
+    Append,
+    AskEngine,
+    End,
+    EngineFacts,
+    Generate,
+    Hint,
+    OpenStream,
+    Pin,
+    Unpin,
+)
 from furcate.runtime.testing import ContextModel, ManualClock, StepEngine
 
 if TYPE_CHECKING:
@@ -120,3 +130,49 @@ def test_streams_share_nothing_across_namespaces() -> None:
         eng.send(Append(stream, (text(PREFIX), *asked, End())))
         eng.run()
     assert [eng.ended[stream].usage.reused for stream in (1, 2, 3)] == [0, len(PREFIX) - 1, 0]
+
+
+def test_others_wait_rather_than_take_what_is_strictly_pinned() -> None:
+    eng = small()
+    run(eng, text(PREFIX), Pin(1, strict=True))
+    for stream in range(2, 8):  # together they need more than the rest of the cache
+        eng.send(
+            OpenStream(stream, stream),
+            Append(stream, (text(chr(96 + stream) * 40), generate(20), End())),
+        )
+    eng.run()
+    assert reused(eng, 9) == len(PREFIX)
+    eng.send(Unpin(1))
+    eng.run()
+    assert idle_pages(eng) == NUM_PAGES
+
+
+def test_what_is_strictly_pinned_goes_before_a_stream_is_refused() -> None:
+    eng = small()
+    run(eng, text(PREFIX), Pin(1, strict=True))
+    (done,) = run(eng, text("z" * 16 * (NUM_PAGES - 1)), generate(1), stream=2)
+    assert len(done.ids) == 1
+    eng.send(Unpin(1))
+    eng.run()
+    assert idle_pages(eng) == NUM_PAGES
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_more_than_a_share_of_the_cache_is_not_pinned(strict: bool) -> None:
+    eng = small()
+    run(eng, text("y" * 16 * (NUM_PAGES // 2) + "y"), Pin(1, strict=strict))
+    assert eng.scheduler.batcher.prospects.num_pins == 0
+    ended = eng.ended[1]
+    assert ended.code == ("capacity" if strict else None)
+    assert not strict or "65 tokens are too many to pin" in (ended.message or "")
+
+
+def test_all_pins_go_with_the_cache() -> None:
+    eng = small()
+    run(eng, text(PREFIX), Pin(1, strict=True))
+    run(eng, text("y" * 16), Pin(2), stream=2)
+    eng.send(AskEngine(5), AskEngine(6, flush_cache=True))
+    before, after = (e.facts for e in eng.run() if isinstance(e, EngineFacts))
+    assert (before["pins"], before["cache_tokens_pinned"]) == (2, len(PREFIX) + 16)
+    assert (after["pins"], after["cache_tokens_reusable"]) == (0, 0)
+    assert after["cache_tokens_free"] == after["cache_tokens_total"] == NUM_PAGES * 16

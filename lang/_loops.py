@@ -1,0 +1,60 @@
+"""Running a coroutine to its end from plain code, also where this thread's event loop is busy
+running that code, as in a notebook: then on a loop of its own in another thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["run_coroutine"]
+
+T = TypeVar("T")
+
+
+def run_coroutine(make: Callable[[], Awaitable[T]]) -> T:
+    """Blocks until what `make` gives is done. Where the wait is interrupted, it is cancelled."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_awaited(make))
+    return _run_beside(make)
+
+
+async def _awaited(make: Callable[[], Awaitable[T]]) -> T:
+    return await make()
+
+
+def _run_beside(make: Callable[[], Awaitable[T]]) -> T:
+    outcome: Future[T] = Future()
+    begun: Future[Callable[[], object]] = Future()
+
+    async def main() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        begun.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+        return await make()
+
+    def run() -> None:
+        try:
+            outcome.set_result(asyncio.run(main()))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(run,), name="furcate-loop", daemon=True)
+    thread.start()
+    try:
+        return outcome.result()
+    finally:
+        if not outcome.done():  # whoever waits was interrupted
+            cancel = begun.result()
+            with suppress(RuntimeError):  # it has ended meanwhile
+                cancel()
+        thread.join()
