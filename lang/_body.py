@@ -1,34 +1,68 @@
 """Which programs' bodies the running code is part of: inside a body a name that is unknown stays
-unknown, outside it may still be recorded."""
+unknown, outside it may still be recorded; and a program that is called there becomes part of it."""
 
 from __future__ import annotations
 
+import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
 
     from ._program import Program
 
-__all__ = ["body_ended", "in_body", "inside"]
+__all__ = ["Frame", "Promise", "body_ended", "in_body", "inside", "running_body"]
 
-_tokens: ContextVar[tuple[object, ...]] = ContextVar("furcate_bodies", default=())
+
+class Promise(Protocol):
+    """Something that the body has begun and must bring to an end itself."""
+
+    def check_kept(self) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Frame:
+    """One body that runs, of a program or of one that became part of it. It must not hold the
+    program: contexts outlive bodies. `depth` counts the bodies around it of the same program."""
+
+    token: object
+    program: weakref.ref[Program]
+    depth: int = 0
+    promises: list[Promise] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+_frames: ContextVar[tuple[Frame, ...]] = ContextVar("furcate_bodies", default=())
 
 
 @contextmanager
-def inside(program: Program) -> Iterator[None]:
-    """Around the body; tasks that it starts are inside too."""
-    before = _tokens.set((*_tokens.get(), program.token))
+def inside(program: Program) -> Iterator[Frame]:
+    """Around the body; tasks that it starts are inside too. A body that ends well must have kept
+    its promises."""
+    around = _frames.get()
+    depth = around[-1].depth + 1 if around and around[-1].token is program.token else 0
+    frame = Frame(program.token, weakref.ref(program), depth)
+    before = _frames.set((*around, frame))
     try:
-        yield
+        yield frame
+        for promise in frame.promises:
+            promise.check_kept()
     finally:
-        _tokens.reset(before)
+        _frames.reset(before)
+
+
+def running_body() -> Frame | None:
+    """The innermost body."""
+    frames = _frames.get()
+    return frames[-1] if frames else None
 
 
 def in_body(program: Program) -> bool:
-    return program.token in _tokens.get()
+    return any(frame.token is program.token for frame in _frames.get())
 
 
 def body_ended(program: Program) -> bool:

@@ -9,22 +9,34 @@ import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
+import msgspec
+
 from furcate.errors import UsageError
 
 from ._slot import Slot
 
 if TYPE_CHECKING:
+    from ._enclosure import Enclosure
     from ._program import Program
     from ._session import Opened
 
-__all__ = ["Branch", "Elected", "Entry", "Gathered", "Local", "RoleMark", "Variable", "new_branch"]
+__all__ = [
+    "Branch",
+    "Elected",
+    "Entry",
+    "Flow",
+    "Gathered",
+    "Local",
+    "RoleMark",
+    "Variable",
+    "new_branch",
+]
 
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class RoleMark:
+class RoleMark(msgspec.Struct, frozen=True):
     """In the log: a turn begins or ends here."""
 
     role: str
@@ -64,7 +76,18 @@ class Elected(Generic[T]):
         return self.elements[index]
 
 
-Entry = str | Slot | RoleMark | Elected["list[Entry]"]
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """In the log: control flow on the branch of that number, of which only the runtime knows how it
+    went. Its values are those from `first` on, before `end`."""
+
+    branch: int
+    label: str
+    first: int
+    end: int
+
+
+Entry = str | Slot | RoleMark | Flow | Elected["list[Entry]"]
 Variable = Slot | Gathered | Local | Elected["Variable"] | None
 
 
@@ -86,6 +109,7 @@ class Branch:
     lineage: tuple[int, ...] = ()  # the numbers of those it was forked off, the eldest first
     item: object = None
     session: Opened | None = None  # what the program began from
+    enclosure: Enclosure | None = None  # the body of control flow that it belongs to
 
     def check_free(self, name: str | None) -> None:
         """Raises UsageError inside a var_scope of that name, which is about to set it."""
@@ -115,7 +139,9 @@ class Branch:
 
 def new_branch(program: Program, number: int) -> Branch:
     """One whose end the runtime is told of: when the last handle of it has gone."""
-    branch = Branch(program, number)
+    branch = Branch(program, number, enclosure=program.enclosure)
+    if branch.enclosure is not None:
+        return branch  # the end of the region's run is the branch's
     drop = weakref.finalize(branch, program.recording.dropped.append, number)
     drop.atexit = False
     return branch

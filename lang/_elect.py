@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from furcate.errors import UsageError
 from furcate.protocol.graph import Elect
 
-from ._branch import Branch, Elected, new_branch
+from ._branch import Branch, Elected, Flow, new_branch
 from ._location import caller_location
 from ._record import check_open
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._ref import Ref
     from ._slot import Slot
 
-__all__ = ["elect", "handled_by", "log_of"]
+__all__ = ["elect", "handled_by", "has_flow", "log_of"]
 
 T = TypeVar("T")
 
@@ -94,6 +94,11 @@ def _common(lists: Sequence[Sequence[T]]) -> tuple[T, ...]:
             break
         length += 1
     return tuple(lists[0][:length])
+
+
+def has_flow(branch: Branch) -> bool:
+    """Whether some of its text is known to the runtime alone."""
+    return any(isinstance(entry, Flow) for entry in log_of(branch))
 
 
 def log_of(branch: Branch) -> list[Entry]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from furcate.errors import ProgramError
 
 from ._body import body_ended, in_body
-from ._elect import log_of
+from ._elect import has_flow, log_of
+from ._location import caller_location
 from ._program import program_error
+from ._record import text_slot
 from ._slot import Slot
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ def branch_error(state: ProgramState) -> ProgramError | None:
         return error
     for slot in slots:
         program.wait(slot)
+    if has_flow(branch):
+        program.wait(text_slot(branch, caller_location()))
     failures = (program.failure_of(slot) for slot in slots)
     found = state._failure or next((f for f in failures if f is not None), None)
     found = found or program.results.branch_failures.get(branch.number)

@@ -7,8 +7,12 @@ backend exists. What it becomes on the wire is known in `_record.py` alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["Concat", "Expr", "TextExpr", "as_expr"]
+if TYPE_CHECKING:
+    from ._branch import Branch
+
+__all__ = ["Concat", "Expr", "Part", "TextExpr", "as_expr"]
 
 
 class Expr:
@@ -35,6 +39,19 @@ class Concat(Expr):
     """Expressions one after the other."""
 
     parts: tuple[Expr, ...]
+
+
+class Part(Expr):
+    """An expression that records itself."""
+
+    __slots__ = ()
+
+    def record(self, branch: Branch) -> None:
+        raise NotImplementedError
+
+    async def record_async(self, branch: Branch) -> None:
+        """The same where awaiting is possible."""
+        self.record(branch)
 
 
 def _parts(expr: Expr) -> tuple[Expr, ...]:

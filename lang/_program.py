@@ -13,9 +13,19 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
-from furcate.errors import Cancelled, FurcateError, ProgramError, UpstreamFailed, UsageError, from_wire
+from furcate.errors import (
+    Cancelled,
+    ForcedInRegion,
+    FurcateError,
+    ProgramError,
+    Unset,
+    UpstreamFailed,
+    UsageError,
+    from_wire,
+)
 from furcate.protocol.message import Answer, Event, Failed, Finished, Invoke, Options
 
+from ._body import in_body
 from ._callables import Callables, Invocation
 from ._location import caller_location
 from ._recording import Recorded, Recording
@@ -28,7 +38,9 @@ if TYPE_CHECKING:
     from furcate.protocol.constraint import Constraint
     from furcate.protocol.graph import Node
 
+    from ._enclosure import Enclosure
     from ._output import Output
+    from ._region import Region
     from ._sampling import Keywords
 
 __all__ = ["Program", "Sink", "program_error"]

@@ -11,12 +11,14 @@ from furcate.protocol.graph import Fill, Gen, Node, Role, Select, Special, Text,
 from ._branch import Branch, RoleMark
 from ._expr import Concat, Expr, Part, TextExpr
 from ._gen import GenExpr
+from ._location import caller_location
 from ._program import program_error
 from ._ref import Ref
 from ._role import RoleEdge, RoleExpr
 from ._sampling import report, resolve
 from ._select import SelectExpr
 from ._special import SpecialExpr
+from ._stop import StopLoop, record_stop
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -29,6 +31,7 @@ __all__ = ["append", "begin_role", "check_open", "check_text", "end_role", "text
 def check_open(branch: Branch) -> None:
     """Raises where nothing can be appended any more, instead of letting the program go on."""
     program = branch.program
+    _check_enclosure(branch)
     if branch.joined and branch.closed_by != "join()":  # its failures are the election's matter
         raise UsageError(f"nothing can be appended to this branch after {branch.closed_by}")
     failure = program.results.branch_failures.get(branch.number)
@@ -46,6 +49,19 @@ def check_open(branch: Branch) -> None:
         raise UsageError(
             "the program has ended: nothing can be appended to its state. Put it in the function"
         )
+
+
+def _check_enclosure(branch: Branch) -> None:
+    current = branch.program.enclosure
+    if branch.enclosure is current:
+        return
+    if branch.enclosure is not None and current is None:
+        raise UsageError(f"a state of {branch.enclosure} ends with that body, which is recorded")
+    where = "the program itself" if branch.enclosure is None else str(branch.enclosure)
+    raise UsageError(
+        f"inside {current} a state of {where} is appended to at {caller_location()}: use the state "
+        f"that the body is given"
+    )
 
 
 def append(branch: Branch, expr: Expr, location: str) -> None:
@@ -70,6 +86,8 @@ def append(branch: Branch, expr: Expr, location: str) -> None:
             end_role(branch, role, location)
         case SpecialExpr(name):
             _record(branch, Special(branch.number, name), f"special {name!r}", location)
+        case StopLoop():
+            record_stop(branch, location)
         case Ref():
             _append_ref(branch, expr, location)
         case Part():
@@ -132,6 +150,8 @@ def _append_text(branch: Branch, text: str, location: str) -> None:
 def _append_ref(branch: Branch, ref: Ref, location: str) -> None:
     if ref.program is not branch.program:
         raise UsageError(f"{ref!r} belongs to another program: append its value, ref.get()")
+    if ref.slot.is_list:
+        raise UsageError(f"{ref!r} is a list: append ref[0], or fc.join(separator, ref)")
     if ref.slot.samples > 1:
         raise UsageError(f"{ref!r} has {ref.slot.samples} texts: choose one, such as ref[0]")
     branch.log.append(ref.slot)

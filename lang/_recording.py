@@ -8,6 +8,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from furcate.protocol.graph import Drop, Node, Text
 
 if TYPE_CHECKING:
@@ -17,14 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["Recorded", "Recording", "Taken"]
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A node with its source. `constraint` waits for its index in the connection's table."""
+class Recorded(msgspec.Struct, frozen=True):
+    """A node with its source. `constraint` waits for its index in the connection's table, and so do
+    those in the regions."""
 
     node: Node
     label: str
     location: str
     constraint: Constraint | None = None
+    regions: tuple[tuple[Recorded, ...], ...] = ()  # the node's own are empty until it is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,9 @@ class Recording:
     def written(self, recorded: Recorded) -> None:
         """The next ordinal is this node's. One node may be written as several."""
         self._sent.append((recorded.label, recorded.location))
+        for region in recorded.regions:
+            for inner in region:
+                self.written(inner)
 
     def source(self, ordinal: int) -> tuple[str, str]:
         """Label and location of the node of that ordinal."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from furcate.errors import UsageError
-from furcate.protocol.graph import Let, LetOp, Operand, ValueRef
+from furcate.protocol.graph import Let, LetOp, Literal_, Operand, ValueRef
+from furcate.protocol.path import parse_path
 
 from ._expr import Expr
 from ._location import caller_location
+from ._pattern import checked_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,14 +22,16 @@ if TYPE_CHECKING:
     from ._program import Program
     from ._slot import Slot
 
-__all__ = ["Ref", "join"]
+__all__ = ["Ref", "join", "let", "operand", "resolve"]
 
 
 class Ref(Expr):
     """A value of a running program, by reference: `state.ref("x")`.
 
     `str()`, `int()`, `float()`, `bool()`, `len()`, `==`, `in`, iteration and formatting wait for
-    the value. `strip`, `lower`, `replace`, ... and `[...]` do not: they give another Ref.
+    the value. `strip`, `lower`, `replace`, ... and `[...]` do not: they give another Ref; so do the
+    conditions that `s.switch` and `s.loop` take: `eq`, `lt`, `contains`, `matches`, ... and `&`,
+    `|`, `~`.
     """
 
     __slots__ = ("_program", "_slot")
@@ -42,6 +46,8 @@ class Ref(Expr):
 
     @property
     def slot(self) -> Slot:
+        """Raises UsageError outside the body that the value belongs to."""
+        self._program.check_visible(self._slot)
         return self._slot
 
     def get(self) -> object:
@@ -119,8 +125,72 @@ class Ref(Expr):
             raise UsageError(f"a Ref is indexed by a key or an index, got {key!r}")
         return self._let("item", key)
 
+    # Conditions ----------------------------------------------------------------------------------
+
+    def eq(self, other: Ref | Literal_) -> Ref:
+        """Whether the two are equal; numbers compare as numbers, also where one is a text that
+        spells one."""
+        return self._compare("eq", other)
+
+    def ne(self, other: Ref | Literal_) -> Ref:
+        return self._compare("ne", other)
+
+    def lt(self, other: Ref | Literal_) -> Ref:
+        """Whether this is less: of numbers and texts that spell them, or of two texts."""
+        return self._compare("lt", other)
+
+    def le(self, other: Ref | Literal_) -> Ref:
+        return self._compare("le", other)
+
+    def gt(self, other: Ref | Literal_) -> Ref:
+        return self._compare("gt", other)
+
+    def ge(self, other: Ref | Literal_) -> Ref:
+        return self._compare("ge", other)
+
+    def contains(self, part: Ref | Literal_) -> Ref:
+        """Whether a text has the part in it, or a list the element."""
+        return self._compare("contains", part)
+
+    def is_in(self, elements: Ref | Iterable[Ref | Literal_]) -> Ref:
+        """Whether it is one of these."""
+        given = [elements] if isinstance(elements, Ref) else list(elements)
+        return self._let("is_in", *(operand(self._program, element) for element in given))
+
+    def matches(self, pattern: str) -> Ref:
+        """Whether the regular expression is found somewhere in the text. It is one of RE2's, which
+        has neither lookaround nor backreferences."""
+        return self._let("matches", checked_pattern(pattern))
+
+    def regex(self, pattern: str, group: int | str = 0) -> Ref:
+        """What the first match is, or that group of it; None where nothing matches."""
+        return self._let("regex", checked_pattern(pattern, group), group)
+
+    def json(self, path: str) -> Ref:
+        """The element of a JSON text at a path such as `$.items[0].name`."""
+        parse_path(path)
+        return self._let("json", path)
+
+    def __and__(self, other: Ref | bool) -> Ref:
+        return self._compare("and", other)
+
+    def __or__(self, other: Ref | bool) -> Ref:
+        return self._compare("or", other)
+
+    def __rand__(self, other: bool) -> Ref:
+        return self._compare("and", other)
+
+    def __ror__(self, other: bool) -> Ref:
+        return self._compare("or", other)
+
+    def __invert__(self) -> Ref:
+        return self._let("not")
+
+    def _compare(self, op: LetOp, other: Ref | Literal_) -> Ref:
+        return self._let(op, operand(self._program, other))
+
     def _let(self, op: LetOp, *args: Operand) -> Ref:
-        return let(self._program, op, (ValueRef(self._slot.value_id), *args))
+        return let(self._program, op, (ValueRef(self.slot.value_id), *args))
 
 
 def let(program: Program, op: LetOp, args: tuple[Operand, ...]) -> Ref:
@@ -131,14 +201,28 @@ def let(program: Program, op: LetOp, args: tuple[Operand, ...]) -> Ref:
     return Ref(program, slot)
 
 
+def operand(program: Program, value: object) -> Operand:
+    """A Ref or plain data where an operation takes either."""
+    if isinstance(value, Ref):
+        if value.program is not program:
+            raise UsageError(f"{value!r} belongs to another program: use its value, ref.get()")
+        return ValueRef(value.slot.value_id)
+    if value is None or isinstance(value, str | bool | float):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return value
+    raise UsageError(f"Refs, text, numbers, bools and None can be compared, got {value!r}")
+
+
 def _given(chars: str | None) -> tuple[str, ...]:
     return () if chars is None else (chars,)
 
 
-def join(separator: str, items: Iterable[Ref | str]) -> Ref | str:
+def join(separator: str, items: Ref | Iterable[Ref | str]) -> Ref | str:
     """The items' texts with the separator between them, like `str.join`, without waiting for the
-    Refs among them. Plain strings alone give a plain string."""
-    parts = list(items)
+    Refs among them; a Ref of a list counts as its elements. Plain strings alone give a plain
+    string."""
+    parts = [items] if isinstance(items, Ref) else list(items)
     for part in (separator, *parts):
         if not isinstance(part, Ref | str):
             raise TypeError(f"join() takes strings and Refs, got {part!r}")

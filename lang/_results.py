@@ -49,6 +49,7 @@ class Results:
         self.failures: list[Failure] = []
         self.branch_failures: dict[int, Failure] = {}
         self.stream: list[StreamEvent] = []
+        self.streamed: list[Slot] = []  # whose text each of those is
         self.finished: Finished | None = None
         self.loss: FurcateError | None = None
         self._silence: FurcateError | None = None  # why no answer will come, finished or not
@@ -122,10 +123,14 @@ class Results:
             slot.pieces[sample] = slot.pieces.get(sample, "") + text
             branch = slot.branch if slot.branch is not None else 0
             self.stream.append(StreamEvent(branch, slot.label, slot.name, text, sample))
+            self.streamed.append(slot)
 
     def _settle(self, event: Value) -> None:
         slot = self._slot(event.value)
         if slot is None or slot.settled:
+            return
+        if slot.enclosure is not None:
+            self._another(slot, event)
             return
         slot.data, slot.meta = event.data, event.meta
         source = self._slot(event.source) if event.source is not None else None
@@ -141,6 +146,14 @@ class Results:
                 self._stream_text(slot, sample, text[len(slot.pieces.get(sample, "")) :])
         slot.settled = True
 
+    def _another(self, slot: Slot, event: Value) -> None:
+        """The value of a slot in a region, in the run that has come to it."""
+        slot.data = event.data
+        if slot.is_output:
+            for sample, text in enumerate(slot.texts()):
+                self._stream_text(slot, sample, text[len(slot.pieces.get(sample, "")) :])
+        slot.pieces.clear()
+
     def _node_failed(self, event: Failed, failure: Failure) -> None:
         self.failures.append(failure)
         if event.branch is not None:
@@ -155,7 +168,7 @@ class Results:
 
     def _fail_pending(self, error: FurcateError, count: int) -> None:
         for slot in self.slots[:count]:
-            if not slot.settled:
+            if not slot.settled and slot.enclosure is None:
                 self._fail(slot, Failure(slot.label, slot.location, slot.branch, error))
 
     def _finish(self, event: Finished) -> None:
@@ -184,7 +197,7 @@ class Results:
         """Of the whole program once it is over, of the values so far before that."""
         if self.finished is not None:
             return self.finished.usage
-        metas = [slot.meta for slot in tuple(self.slots) if slot.meta is not None]
+        metas = [slot.meta for slot in tuple(self.slots) if slot.meta and not slot.is_copy]
         return sum((meta.usage for meta in metas), Usage())
 
     def wait(self, ready: Callable[[], bool]) -> None:

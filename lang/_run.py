@@ -14,6 +14,7 @@ from furcate.errors import Cancelled, ProgramError, UsageError
 from ._body import inside
 from ._branch import Branch
 from ._default import backend_or_default
+from ._inline import played
 from ._program import Program, Sink, program_error
 from ._ref import resolve
 from ._session import open_session
@@ -96,8 +97,7 @@ async def _await_body(state: ProgramState, call: Call) -> None:
     program = state._program
     program.event_loop = asyncio.get_running_loop()
     try:
-        with inside(program):
-            state._returned = await call.body(state, *call.args, **call.keywords)  # type: ignore[misc]
+        state._returned = await played(state, call)
     finally:
         program.event_loop = None
 

@@ -116,6 +116,8 @@ def collect(given: Keywords, allowed: frozenset[str] | None = None) -> dict[str,
     Raises TypeError for an unknown name and UsageError for a bad value, naming both.
     """
     values: dict[str, object] = {}
+    if not given:
+        return values
     for spelling, value in given.items():
         name = _ALIASES.get(spelling, spelling)
         if name not in _CHECKS or (allowed is not None and spelling not in allowed):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from furcate.errors import FurcateError, Truncated, WireError
 from furcate.protocol.message import Data, Element, ValueMeta
 
-from ._enclosure import Enclosure
 from ._output import TEXT, Output
 from ._sampling import Report
+
+if TYPE_CHECKING:
+    from ._enclosure import Enclosure
 
 __all__ = ["Failure", "Slot"]
 
@@ -112,7 +115,9 @@ class Slot:
         if parse is None or plain is None:
             return plain
         try:
-            return [parse(str(text)) for text in plain] if isinstance(plain, list) else parse(str(plain))
+            if isinstance(plain, list):
+                return [parse(str(text)) for text in plain]
+            return parse(str(plain))
         except FurcateError:
             return None  # as of any child that failed
 

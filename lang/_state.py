@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from furcate.errors import Cancelled, ProgramError, UsageError
 
 from ._body import body_ended, in_body
 from ._branch import Branch, Elected, Local
 from ._call import record_call
-from ._elect import log_of
+from ._elect import has_flow, log_of
 from ._errors import StateError, branch_error, check_failed, wait_for_body
-from ._expr import Expr, as_expr
+from ._expr import Expr, Part, as_expr
 from ._location import caller_location
+from ._loop import record_each, record_loop
 from ._meta import Scores, meta_info, scores_of
 from ._record import append, check_open, text_slot
 from ._ref import Ref, resolve
@@ -21,17 +22,21 @@ from ._score import Score, record_score
 from ._session import names_of, save
 from ._slot import Failure, Slot
 from ._stream import Events, Walk, drive, drive_async, walk_branch, walk_variable
+from ._switch import record_switch
 from ._transcript import Message, known_text, messages_of
 from ._variables import find, force, force_async, ref_of, slot_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    import asyncio
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from furcate.protocol.message import Usage
 
     from ._fork import StateCopy
+    from ._fork_over import DynamicGroup
     from ._group import StateGroup
     from ._program import Program
+    from ._switch import Key
 
 __all__ = ["ProgramState"]
 
@@ -48,6 +53,7 @@ class ProgramState:
         self._returned: object = None
         self._failure: Failure | None = None  # of the whole run, set at its end
         self._task: object = None  # keeps the body of an async program that was started alive
+        self._spawned: asyncio.Task[None] | None = None  # an async body that appends to it
 
     @property
     def _program(self) -> Program:
@@ -55,10 +61,23 @@ class ProgramState:
 
     # Appending -----------------------------------------------------------------------------------
 
-    def __iadd__(self, other: Expr | str) -> Self:
+    def __iadd__(self, other: Expr | str | ProgramState) -> Self:
+        """Appends; a call of another program, which type checkers take for its state, is one that
+        runs here."""
         expr = as_expr(other)
         check_open(self._branch)
         append(self._branch, expr, caller_location())
+        return self
+
+    async def aappend(self, expr: Expr | str | ProgramState) -> Self:
+        """The same as `state += expr`, also for a call of an async program: `await
+        s.aappend(sub(x))` runs its body here."""
+        part = as_expr(expr)
+        check_open(self._branch)
+        if isinstance(part, Part):
+            await part.record_async(self._branch)
+        else:
+            append(self._branch, part, caller_location())
         return self
 
     def system(self, expr: Expr | str | None = None) -> RoleScope:
@@ -113,12 +132,58 @@ class ProgramState:
         waits before the Score is read. `name` makes the log-likelihood a variable too."""
         return record_score(self._branch, text, name)
 
-    def fork(self, n: int = 1, *, over: Iterable[object] | None = None) -> StateGroup:
+    @overload
+    def fork(self, n: int = 1, *, over: Ref) -> DynamicGroup: ...
+    @overload
+    def fork(self, n: int = 1, *, over: Iterable[object] | None = None) -> StateGroup: ...
+    def fork(
+        self, n: int = 1, *, over: Ref | Iterable[object] | None = None
+    ) -> StateGroup | DynamicGroup:
         """Opens `n` children that begin with this state's text, or one for each element of `over`,
-        which the child keeps as `item`. Waits for nothing."""
+        which the child keeps as `item`. Waits for nothing, also where `over` is a Ref of a list:
+        then what is appended to the group runs on as many children as there turn out to be."""
+        if isinstance(over, Ref):
+            from ._fork_over import DynamicGroup  # works on states
+
+            if n != 1:
+                raise UsageError(f"fork(over=...) takes a list alone, got n={n!r}")
+            return DynamicGroup(self, over)
         from ._fork import fork_state  # the group is made of states
 
         return fork_state(self, n, over)
+
+    # Control flow in the graph -------------------------------------------------------------------
+
+    def switch(self, on: Ref | str, cases: Mapping[Key, object]) -> None:
+        """Runs the case that `on`, a Ref or the name of a variable, turns out to be equal to, and
+        waits for nothing: the runtime decides.
+
+        A case is a function of a state, an expression, or `stop_loop`; `default` is the key of the
+        one that runs where no other applies. Each function is called once, now, to record what it
+        appends; nothing can be read in it. Variables that it sets are this state's afterwards.
+        """
+        record_switch(self._branch, on, cases, caller_location(), ProgramState)
+
+    def loop(
+        self,
+        body: Callable[..., object],
+        until: Ref | Callable[[ProgramState], object] | None = None,
+        *,
+        max_iters: int,
+    ) -> None:
+        """Runs the body again and again, at most `max_iters` times, and waits for nothing.
+
+        `body(s)` or `body(s, index)` is called once, now, to record what it appends; nothing can be
+        read in it. A variable of the state means in each run what the run before has made of it.
+        The loop ends after a run in which the condition holds: a Ref that the body returns, or that
+        `until(s)` gives; or one in which `stop_loop` was reached.
+        """
+        record_loop(self._branch, body, until, max_iters, caller_location(), ProgramState)
+
+    def each(self, items: Ref | Sequence[object], body: Callable[..., object]) -> None:
+        """Runs `body(s, item)` or `body(s, item, index)` for each element of a list, which is a Ref
+        or holds Refs and plain values, one after the other; otherwise like `loop`."""
+        record_each(self._branch, items, body, caller_location(), ProgramState)
 
     def copy(self) -> StateCopy:
         """`with state.copy() as c:` works on a copy and gathers its variables at the end."""
@@ -168,7 +233,9 @@ class ProgramState:
         """`state[name]` for async programs: waits without blocking the event loop."""
         program, variables = self._program, self._branch.variables
         if self._may_come(name):
-            await program.results.wait_async(lambda: name in variables or body_ended(program))
+            await program.results.wait_async(
+                lambda: name in variables or not self._is_recorded_elsewhere()
+            )
         return await force_async(program, find(self._branch, name))
 
     def ref(self, name: str) -> Ref:
@@ -202,16 +269,20 @@ class ProgramState:
         program, variables = self._program, self._branch.variables
         if self._may_come(name):
             program.check_may_block(repr(name))
-            program.results.wait(lambda: name in variables or body_ended(program))
+            program.results.wait(lambda: name in variables or not self._is_recorded_elsewhere())
         if name not in variables and program.body_error is not None:
             raise program.body_error
 
     def _may_come(self, name: str) -> bool:
-        """Whether the name is unknown and may still be recorded: the body runs elsewhere."""
-        program = self._program
-        return (
-            name not in self._branch.variables and not body_ended(program) and not in_body(program)
-        )
+        """Whether the name is unknown and may still be recorded."""
+        return name not in self._branch.variables and self._is_recorded_elsewhere()
+
+    def _is_recorded_elsewhere(self) -> bool:
+        """Whether the body that appends to this state runs beside the caller."""
+        program, spawned = self._program, self._spawned
+        if body_ended(program):
+            return False
+        return not spawned.done() if spawned is not None else not in_body(program)
 
     def save(self, name: str, *, ttl: float | None = None) -> None:
         """Keeps what this branch says, its turns and its variables as the session `name`: another
@@ -272,6 +343,8 @@ class ProgramState:
         for entry in log_of(self._branch):
             if isinstance(entry, Slot):
                 self._program.value(entry)
+        if has_flow(self._branch):
+            self.text()
 
     @property
     def error(self) -> StateError:
@@ -286,7 +359,11 @@ class ProgramState:
     @property
     def ret_value(self) -> Any:
         """What the function returned, with Refs replaced by their values."""
-        program = self._program
+        program, spawned = self._program, self._spawned
+        if spawned is not None and not spawned.done():
+            raise UsageError(
+                "the body that was spawned still runs: read its variables with `await s.aget(...)`"
+            )
         if not in_body(program):
             wait_for_body(program)
         if program.body_error is not None:

@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from furcate.errors import UsageError
+
 from ._body import body_ended, in_body
-from ._branch import Branch, Elected, RoleMark
+from ._branch import Branch, Elected, Flow
 from ._program import Program, program_error
 from ._slot import Slot
 from ._variables import find, slot_of
@@ -65,7 +67,9 @@ def walk_branch(branch: Branch) -> Walk:
                 begun += reversed(entry.chosen)
             elif isinstance(entry, Slot):
                 yield from walk_slot(program, entry)
-            elif not isinstance(entry, RoleMark):
+            elif isinstance(entry, Flow):
+                yield from walk_flow(branch, entry, index)
+            elif isinstance(entry, str):
                 yield entry
         elif body_ended(program):
             break
@@ -73,6 +77,34 @@ def walk_branch(branch: Branch) -> Walk:
             yield Until(_longer_than(branch, index))
     if program.body_error is not None:
         raise program.body_error
+
+
+def walk_flow(branch: Branch, flow: Flow, index: int) -> Walk:
+    """What control flow generates on the branch. How it goes is told to programs that stream only,
+    and that it is over by what comes after it in the log, from `index` on, or by the end."""
+    results, place = branch.program.results, 0
+    if not branch.program.streams:
+        raise UsageError(
+            f"what {flow.label} appends to this state is known as a whole: read text(), or run the "
+            f"program with stream=True"
+        )
+
+    def is_over() -> bool:
+        later = (entry for entry in branch.log[index:] if isinstance(entry, Slot))
+        return results.over or any(slot.settled or slot.pieces for slot in later)
+
+    while True:
+        while place < len(results.stream):
+            event, slot, place = results.stream[place], results.streamed[place], place + 1
+            if flow.first <= slot.value_id < flow.end and event.branch == flow.branch:
+                yield event.delta
+        if is_over():
+            return
+        yield Until(_streamed_or(branch, place, is_over))
+
+
+def _streamed_or(branch: Branch, place: int, is_over: Callable[[], bool]) -> Callable[[], bool]:
+    return lambda: len(branch.program.results.stream) > place or is_over()
 
 
 def walk_variable(branch: Branch, name: str) -> Walk:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ._branch import Elected, RoleMark
+from ._branch import Elected, Flow, RoleMark
 from ._elect import log_of
 from ._session import turns_of
 from ._slot import Slot
@@ -58,6 +58,8 @@ def known_text(branch: Branch) -> Iterator[str]:
             todo += reversed(entry.chosen if is_decided else [f"<{entry.order.label}>"])
         elif isinstance(entry, str):
             yield entry
+        elif isinstance(entry, Flow):
+            yield f"<{entry.label}>"
         elif isinstance(entry, Slot):
             there = entry.settled and entry.failure is None
             yield entry.text() if there else f"<{entry.label}>"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ._branch import Branch, Variable
     from ._program import Program
 
-__all__ = ["decided", "find", "force", "force_async", "ref_of", "slot_of"]
+__all__ = ["decided", "find", "force", "force_async", "ref_of", "ref_of_variable", "slot_of"]
 
 
 class _UnknownVariable(UsageError, KeyError):
@@ -28,11 +28,17 @@ class _UnknownVariable(UsageError, KeyError):
 def find(branch: Branch, name: str) -> Variable:
     """The variable; raises UsageError, also a KeyError, where there is none."""
     if name not in branch.variables and branch.session is not None:
+        if branch.program.region is not None:
+            raise UsageError(
+                f"{name!r}, which may be a variable of the session, is used first in "
+                f"{branch.enclosure}: take s.ref({name!r}) before it"
+            )
         branch.variables[name] = recall(branch, name)
     if name not in branch.variables:
         known = ", ".join(repr(known) for known in branch.variables) or "none so far"
         raise _UnknownVariable(f"no variable {name!r} on this branch; there are: {known}")
-    return branch.variables[name]
+    region, variable = branch.program.region, branch.variables[name]
+    return variable if region is None else region.seen(name, variable)
 
 
 def force(program: Program, variable: Variable) -> object:
@@ -97,18 +103,21 @@ def slot_of(branch: Branch, name: str) -> Slot:
 
 def ref_of(branch: Branch, name: str) -> Ref:
     """A reference to the variable; nothing waits."""
-    variable = find(branch, name)
+    return ref_of_variable(branch.program, name, find(branch, name))
+
+
+def ref_of_variable(program: Program, name: str, variable: Variable) -> Ref:
     match variable:
         case Slot():
-            return Ref(branch.program, variable)
+            return Ref(program, variable)
         case Local(Ref() as ref):
             return ref
         case Local(str(text)):
-            return let(branch.program, "concat", ("", text))
+            return let(program, "concat", ("", text))
         case Gathered():
             raise UsageError(f"{name!r} was gathered by a join: use group.refs({name!r})")
         case Elected():
-            return _picked(branch.program, name, variable)
+            return _picked(program, name, variable)
         case _:
             raise UsageError(
                 f"{name!r} holds {variable!r}, which has no text: append str(...) of it"

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec.structs import replace
 
 from furcate.errors import UsageError
 from furcate.lang._recording import Recorded, Taken
-from furcate.protocol.graph import Gen, Node, Text
+from furcate.protocol.graph import ForkOver, Gen, Loop, Node, Switch, Text
 from furcate.protocol.message import Constraints, Request, Segments
 
 if TYPE_CHECKING:
@@ -48,9 +48,8 @@ class Tables:
     def write(self, deltas: Sequence[Taken]) -> tuple[list[Request], list[Written]]:
         """The table entries that these deltas need first, and the nodes of each with indices."""
         first_segment, first_constraint = len(self._index_of), len(self._constraints)
-        nodes = [recorded.node for delta in deltas for recorded in delta.recorded]
-        texts = [node.text for node in nodes if isinstance(node, Text)]
-        pieces = self._split([t for t in texts if isinstance(t, str) and len(t) >= _MIN_CHARS], 0)
+        texts = [text for delta in deltas for text in _texts(delta.recorded)]
+        pieces = self._split([text for text in texts if len(text) >= _MIN_CHARS], 0)
         written = [[*self._nodes(delta.recorded, pieces)] for delta in deltas]
         requests: list[Request] = []
         segments = tuple(self._index_of)[first_segment:] if self._grew(first_segment) else ()
@@ -72,11 +71,35 @@ class Tables:
             if isinstance(node, Text) and isinstance(node.text, str):
                 for piece in pieces.get(node.text, (node.text,)):
                     yield Text(node.branch, piece), item
-            elif isinstance(node, Gen) and item.constraint is not None:
-                index = self._constraint_index(item.constraint)
-                yield msgspec.structs.replace(node, constraint=index), item
             else:
-                yield node, item
+                yield self._node(item, pieces), item
+
+    def _node(self, item: Recorded, pieces: dict[str, Pieces]) -> Node:
+        node = item.node
+        match node:
+            case Gen() if item.constraint is not None:
+                return replace(node, constraint=self._constraint_index(item.constraint))
+            case Switch(cases=cases):
+                regions = [self._region(region, pieces) for region in item.regions]
+                filled = zip(cases, regions, strict=True)
+                return replace(node, cases=tuple(replace(case, nodes=r) for case, r in filled))
+            case Loop() | ForkOver():
+                return replace(node, nodes=self._region(item.regions[0], pieces))
+            case _:
+                return node
+
+    def _region(
+        self, recorded: Iterable[Recorded], pieces: dict[str, Pieces]
+    ) -> tuple[Node, ...]:
+        """One node stays one: their ordinals follow from what was recorded."""
+        nodes: list[Node] = []
+        for item in recorded:
+            node = self._node(item, pieces)
+            if isinstance(node, Text) and isinstance(node.text, str):
+                parts = pieces.get(node.text, ())
+                node = Text(node.branch, parts[0]) if len(parts) == 1 else node
+            nodes.append(node)
+        return tuple(nodes)
 
     def _constraint_index(self, constraint: Constraint) -> int:
         index = self._constraints.get(constraint)
@@ -134,6 +157,14 @@ class Tables:
         self._recent.move_to_end(key)
         if len(self._recent) > _MAX_RECENT:
             self._recent.popitem(last=False)
+
+
+def _texts(recorded: Iterable[Recorded]) -> Iterable[str]:
+    for item in recorded:
+        if isinstance(item.node, Text) and isinstance(item.node.text, str):
+            yield item.node.text
+        for region in item.regions:
+            yield from _texts(region)
 
 
 def _common_beginning(texts: Sequence[str]) -> str:
