@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from furcate.errors import FurcateError, UsageError
 from furcate.protocol.graph import (
     Call,
@@ -26,34 +24,35 @@ from furcate.protocol.graph import (
     Text,
     TextOf,
 )
-from furcate.protocol.sampling import Sampling, check_sampling
-from furcate.protocol.stream import Choose, Generate
+from furcate.protocol.stream import Choose
 
-from .attempts import attempt, check_attempts
 from .calls import PendingCall
-from .cell import Cell, Failure, Ready
+from .cell import Failure, Ready
 from .choice import Choice
-from .content import Exact, RoleMark, fill_text, holes, spell_all, text_of
+from .content import Exact, fill_text, holes, text_of
 from .derived import Derived
 from .elect import Stance
 from .entry import Share, Step
-from .generation import Generation
+from .generating import generate, seed_of
 from .mark import begin_mark, end_mark
 from .pins import pin_branch
 from .rewind import rewind
 from .saving import Saving, save_branch
 from .score import score_text
-from .seeds import generation_seed
-from .stream import Origin
+from .writing import (
+    add_exactly,
+    add_ids,
+    add_markup,
+    add_plain,
+    add_text,
+    change_role,
+    open_turn,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from .branch import Branch
     from .entry import Entry
     from .program import Program
-    from .roles import Roles
-    from .setting import Setting
 
 __all__ = ["interpret"]
 
@@ -80,17 +79,17 @@ def _fail(branch: Branch, entry: Entry, failure: Failure) -> None:
 def _apply(branch: Branch, entry: Entry) -> None:
     match entry.node:
         case Text():
-            _add_text(branch, entry.text)
+            add_text(branch, entry.text)
         case Fill():
-            _add_text(branch, fill_text(entry.needs[0]))
+            add_text(branch, fill_text(entry.needs[0]))
         case Ids(ids=ids):
-            _add_ids(branch, ids)
+            add_ids(branch, ids)
         case Special(name=name):
-            _add_exactly(branch, Exact((branch.program.setting.codec.control(name),), name))
+            add_exactly(branch, Exact((branch.program.setting.codec.control(name),), name))
         case Role():
-            _change_role(branch, entry.node)
+            change_role(branch, entry.node)
         case Gen():
-            _generate(branch, entry, entry.node)
+            generate(branch, entry, entry.node)
         case Select():
             _select(branch, entry, entry.node)
         case Fork():
@@ -123,152 +122,14 @@ def _apply(branch: Branch, entry: Entry) -> None:
             raise AssertionError(f"no branch takes a {type(entry.node).__name__}")
 
 
-# Content -----------------------------------------------------------------------------------------
-
-
-def _add_text(branch: Branch, text: str) -> None:
-    roles, opening, said = branch.roles.say(text)
-    _enter(branch, roles, opening)
-    _add_plain(branch, said)
-
-
-def _add_plain(branch: Branch, text: str) -> None:
-    branch.pieces.append(text)
-    branch.outlet.add_text(text)
-
-
-def _add_exactly(branch: Branch, piece: Exact) -> None:
-    _open_turn(branch)
-    _add_markup(branch, (piece,))
-
-
-def _open_turn(branch: Branch, *, is_generated: bool = False) -> None:
-    """What the chat template puts before something that is not the program's text."""
-    roles, opening = branch.roles.say_exactly(is_generated=is_generated)
-    _enter(branch, roles, opening)
-
-
-def _add_markup(branch: Branch, pieces: Iterable[str | Exact]) -> None:
-    for piece in pieces:
-        branch.pieces.append(piece)
-        branch.outlet.add_written(piece)
-
-
-def _add_ids(branch: Branch, ids: tuple[int, ...]) -> None:
-    setting = branch.program.setting
-    _check_ids(ids, setting)
-    if ids:
-        _add_exactly(branch, Exact(ids, spell_all(setting.codec, ids)))
-
-
-def _check_ids(ids: Iterable[int], setting: Setting, what: str = "") -> None:
-    for token_id in ids:
-        if token_id >= setting.ready.vocab_size:
-            raise UsageError(
-                f"{what}{token_id!r} is no token id: the model has {setting.ready.vocab_size}, "
-                "counted from 0"
-            )
-
-
-def _change_role(branch: Branch, node: Role) -> None:
-    if node.edge == "begin":
-        roles, opening = branch.roles.begin(node.role, branch.program.setting.template)
-        _enter(branch, roles, opening)
-        return
-    roles, closing = branch.roles.end(node.role)
-    if branch.roles.has_begun:
-        branch.pieces.append(RoleMark.at("end", node.role))
-        _add_markup(branch, closing)
-    else:  # a turn that says nothing
-        _add_markup(branch, closing)
-        branch.pieces += RoleMark.at("begin", node.role), RoleMark.at("end", node.role)
-    branch.roles = roles
-
-
-def _enter(branch: Branch, roles: Roles, opening: Iterable[str | Exact]) -> None:
-    """The opening of a turn, where it is written now, and the mark behind it."""
-    has_begun = branch.roles.has_begun
-    branch.roles = roles
-    _add_markup(branch, opening)
-    if roles.has_begun and not has_begun:
-        assert roles.open_role is not None
-        branch.pieces.append(RoleMark.at("begin", roles.open_role))
-
-
 # Generation --------------------------------------------------------------------------------------
-
-
-def _generate(branch: Branch, entry: Entry, node: Gen) -> None:
-    assert entry.cell is not None
-    check_sampling(node.sampling)
-    program, sampling = branch.program, node.sampling
-    _check_ids(sampling.stop_token_ids, program.setting, "stop_token_ids: ")
-    _check_ids(sampling.logit_bias, program.setting, "logit_bias: ")
-    check_attempts(node)
-    _open_turn(branch, is_generated=True)
-    stream = branch.outlet.settle(entry.ordinal)
-    if node.check is not None:
-        _attempt(branch, entry, node, Origin(stream, stream.num_nodes))
-        return
-    continuation = entry.cell if sampling.n == 1 else Cell(entry.ordinal, branch.id)
-    check = None if entry.constraint is None else entry.constraint.check
-    generation = Generation(program, entry.cell, continuation, sampling.n, check)
-    messages = [_generate_message(branch, entry, node, index) for index in range(sampling.n)]
-    before = Origin(stream, stream.num_nodes)
-    for sample, message in zip(generation.samples[1:], messages[1:], strict=True):
-        sample.stream = program.streams_table.open(program, sample, before)
-        program.streams_table.append(sample.stream, message, entry.ordinal, sample)
-        program.streams_table.end(sample.stream)
-    program.streams_table.append(stream, messages[0], entry.ordinal, generation.samples[0])
-    branch.pieces.append(continuation)
-    branch.num_draws += 1
-
-
-def _attempt(branch: Branch, entry: Entry, node: Gen, before: Origin) -> None:
-    messages = [
-        msgspec.structs.replace(_generate_message(branch, entry, node, number), report=False)
-        for number in range(node.retries + 1)
-    ]
-    branch.num_draws += 1
-    attempt(branch, entry, node, messages, before)
-
-
-def _generate_message(branch: Branch, entry: Entry, node: Gen, sample: int) -> Generate:
-    sampling, codec = node.sampling, branch.program.setting.codec
-    stop_ids = set(sampling.stop_token_ids)
-    if not sampling.ignore_eos:
-        stop_ids |= codec.eos_ids
-        if branch.roles.open_role == "assistant":
-            stop_ids |= codec.end_of_turn_ids
-    defaults = Sampling()
-    return Generate(
-        sampling=msgspec.structs.replace(
-            sampling,
-            n=defaults.n,
-            seed=defaults.seed,
-            stop=defaults.stop,
-            stop_token_ids=defaults.stop_token_ids,
-        ),
-        seed=_seed(branch, sampling.seed, sample),
-        stops=tuple(stop.encode("utf-8", "surrogatepass") for stop in sampling.stop),
-        stop_ids=tuple(sorted(stop_ids)),
-        constraint=None if entry.constraint is None else entry.constraint.id,
-        report=branch.program.options.stream,
-        site=node.site,
-        sample=sample,
-    )
-
-
-def _seed(branch: Branch, own: int | None, sample: int = 0) -> int:
-    seed = branch.program.options.seed if own is None else own
-    return generation_seed(seed, branch.path, branch.num_draws, sample)
 
 
 def _select(branch: Branch, entry: Entry, node: Select) -> None:
     assert entry.cell is not None
     program, codec = branch.program, branch.program.setting.codec
     _check_select(node, program)
-    _open_turn(branch)
+    open_turn(branch)
     rewound = rewind(codec.encode_batch, branch.outlet.open_run, node.choices)
     branch.outlet.close_run(rewound.prompt)
     stream = branch.outlet.settle(entry.ordinal)
@@ -276,7 +137,7 @@ def _select(branch: Branch, entry: Entry, node: Select) -> None:
     needs_context = node.method == "unconditional_likelihood_normalized"
     message = Choose(
         choices=rewound.choices,
-        seed=_seed(branch, None),
+        seed=seed_of(branch, None),
         method=node.method,
         temperature=node.temperature,
         unconditional=bos if needs_context else (),
@@ -342,7 +203,7 @@ def _join(branch: Branch, share: Share) -> None:
     assert share.roles is not None
     for piece in share.pieces:
         if isinstance(piece, Exact):
-            _add_markup(branch, (piece,))
+            add_markup(branch, (piece,))
         else:
-            _add_plain(branch, text_of(piece))
+            add_plain(branch, text_of(piece))
     branch.roles = branch.roles.joined(share.start, share.roles)
