@@ -42,11 +42,14 @@ class Function(Generic[P, R]):
     over such a keyword of the same name; `sampling=dict(...)` always means the sampling parameters.
     """
 
-    def __init__(self, body: Callable[Concatenate[ProgramState, P], R]) -> None:
+    def __init__(
+        self, body: Callable[Concatenate[ProgramState, P], R], *, requires_graph: bool = False
+    ) -> None:
         if not callable(body):
             raise UsageError(f"@function decorates a function, got {body!r}")
         self._body = body
         self._signature = Signature(body)
+        self._requires_graph = requires_graph
         self._session: str | None = None
         self._bound: Mapping[str, object] = {}  # arguments that are fixed
         update_wrapper(self, body)
@@ -79,7 +82,7 @@ class Function(Generic[P, R]):
         self._signature.check_names(arguments)
         bound = copy.copy(self)
         bound._bound = {**self._bound, **arguments}
-        return bound  # type: ignore[return-value]  # its parameters are no longer all needed
+        return bound
 
     @overload
     def run(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState: ...
@@ -213,7 +216,8 @@ class Function(Generic[P, R]):
         self, args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> tuple[Call, RunOptions]:
         own, options = self._signature.split(args, kwargs, self._bound)
-        return Call(self._body, args, own), replace(options, session=self._session)
+        call = Call(self._body, args, own, self._requires_graph)
+        return call, replace(options, session=self._session)
 
     def _part(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Call:
         """A call that becomes part of a running program, which has its own options."""
@@ -245,7 +249,7 @@ class Function(Generic[P, R]):
                 raise UsageError(f"an item of run_batch() is a dict or a tuple, got {item!r}")
             own = self._signature.with_bound(args, own, self._bound)
             self._signature.check(args, own)
-            calls.append(Call(self._body, args, own))
+            calls.append(Call(self._body, args, own, self._requires_graph))
         return calls, options
 
     def __repr__(self) -> str:
@@ -253,10 +257,29 @@ class Function(Generic[P, R]):
         return f"<program {self._name}{f'({bound})' if bound else ''}>"
 
 
-def function(body: Callable[Concatenate[ProgramState, P], R]) -> Function[P, R]:
+@overload
+def function(body: Callable[Concatenate[ProgramState, P], R]) -> Function[P, R]: ...
+@overload
+def function(
+    *, graph: Literal["require"] | None = None
+) -> Callable[[Callable[Concatenate[ProgramState, P], R]], Function[P, R]]: ...
+def function(
+    body: Callable[Concatenate[ProgramState, P], R] | None = None,
+    *,
+    graph: Literal["require"] | None = None,
+) -> Function[P, R] | Callable[[Callable[Concatenate[ProgramState, P], R]], Function[P, R]]:
     """Makes a function a program; its first parameter is the state that it appends to.
 
     The body runs once a run, as ordinary Python with its real arguments; what it appends is
-    recorded and sent, and Python waits only where a generated value is read.
+    recorded and sent, and Python waits only where a generated value is read. With
+    `@function(graph="require")` it never waits: reading a value in the body is ForcedInRegion, with
+    the line and what to do instead.
     """
-    return Function(body)
+    if graph not in (None, "require"):
+        raise UsageError(f"graph must be 'require' or None, got {graph!r}")
+    requires_graph = graph is not None
+
+    def make(body: Callable[Concatenate[ProgramState, P], R]) -> Function[P, R]:
+        return Function(body, requires_graph=requires_graph)
+
+    return make if body is None else make(body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, Self, TypeAlias, overload
 
 from furcate.errors import ProgramError, UsageError
 from furcate.protocol.graph import Join, ValueRef
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ._branch import Branch
     from ._meta import Scores
 
-    Member = ProgramState | "StateGroup"
-    Appended = Expr | str | ProgramState
-    Spread = Appended | Sequence[Appended] | Callable[[int], Appended]
+    Member: TypeAlias = "ProgramState | StateGroup"
+    Appended: TypeAlias = Expr | str | ProgramState
+    Spread: TypeAlias = Appended | Sequence[Appended] | Callable[[int], Appended]
 
 __all__ = ["StateGroup"]
 
@@ -71,7 +71,7 @@ class StateGroup:
     def __iadd__(self, other: Spread) -> Self:
         for child, expr in zip(self._members, self._spread(other), strict=True):
             member = child
-            member += expr  # type: ignore[misc, assignment]
+            member += expr  # type: ignore[operator, assignment]  # what _spread gives
         return self
 
     def _spread(self, other: Spread) -> Sequence[Appended]:

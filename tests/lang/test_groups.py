@@ -90,7 +90,7 @@ def in_brackets(call):
     return call.text.rpartition("[")[2].rstrip("]")
 
 
-# Shape ---------------------------------------------------------------------------------------------
+# Shape --------------------------------------------------------------------------------------------
 
 
 def test_map_gives_what_the_function_returns_or_the_member_itself():
@@ -137,7 +137,7 @@ def test_a_function_with_a_default_is_not_given_the_index():
     assert run(body).ret_value == ["z", "z"]
 
 
-# best ----------------------------------------------------------------------------------------------
+# best ---------------------------------------------------------------------------------------------
 
 
 def test_the_best_go_on_with_all_that_their_candidates_had():
@@ -328,7 +328,7 @@ def test_async_programs_read_the_best_without_blocking():
         assert state.ret_value == "2"
 
 
-# first and vote --------------------------------------------------------------------------------------
+# first and vote -----------------------------------------------------------------------------------
 
 
 def test_the_first_that_holds_goes_on():
@@ -376,7 +376,7 @@ def test_a_vote_over_choices_gives_the_choice():
     assert run(body, lambda call: "20" if call.text > "0" else "10").ret_value == 20
 
 
-# cancel ----------------------------------------------------------------------------------------------
+# cancel -------------------------------------------------------------------------------------------
 
 
 def test_cancelling_a_child_ends_it_alone():
@@ -411,7 +411,7 @@ def test_a_cancelled_group_is_no_failure():
     assert run(body, in_brackets).ret_value == "still"
 
 
-# Misuse ----------------------------------------------------------------------------------------------
+# Misuse -------------------------------------------------------------------------------------------
 
 
 def empty(s):
