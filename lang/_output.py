@@ -1,7 +1,7 @@
 """What a generation yields: the constraint that shapes its text and the value read from it.
 
 `type=` accepts whatever pydantic can describe. `str` is free text; a Literal or Enum of strings
-generates the bare string; every other type generates JSON. pydantic is imported on first use.
+generates the bare string; every other type generates JSON.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ import functools
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
 
-from furcate.errors import ConstraintError, UsageError, ValidationFailed
+from furcate.errors import UsageError
 
 from ._constraint import alternation, dtype_constraint, json_constraint, regex_constraint
 
 if typing.TYPE_CHECKING:
-    import pydantic
-
     from furcate.protocol.constraint import Constraint
 
 __all__ = ["TEXT", "Output", "choice_output", "output_of"]
@@ -106,50 +103,12 @@ def _bare_texts(as_type: object) -> tuple[str, ...] | None:
 
 
 def _schema(as_type: object) -> dict[str, object]:
-    import pydantic  # slow to import, and needed by typed programs only
+    from ._schema import schema_of  # imports pydantic, which typed programs only need
 
-    try:
-        return pydantic.TypeAdapter(cast("type[object]", as_type)).json_schema()
-    except pydantic.errors.PydanticUserError as error:
-        raise ConstraintError(
-            f"type {as_type!r} has no JSON schema: {_first_line(error)} (a pydantic model, a "
-            f"dataclass, a TypedDict or a plain type has one)"
-        ) from error
+    return schema_of(as_type)
 
 
 def _reader(as_type: object, *, json_text: bool) -> Callable[[str], object]:
-    import pydantic  # as above
+    from ._schema import reader  # as above
 
-    try:
-        adapter: pydantic.TypeAdapter[object] = pydantic.TypeAdapter(cast("type[object]", as_type))
-    except pydantic.errors.PydanticUserError as error:
-        raise ConstraintError(
-            f"type {as_type!r} cannot be validated: {_first_line(error)}"
-        ) from error
-
-    def read(text: str) -> object:
-        try:
-            return adapter.validate_json(text) if json_text else adapter.validate_python(text)
-        except pydantic.ValidationError as error:
-            raise ValidationFailed(
-                f"the output {text[:200]!r} does not fit {as_type!r}: {_misfits(error)}",
-                text,
-                error=error,
-            ) from error
-
-    return read
-
-
-def _first_line(error: pydantic.errors.PydanticUserError) -> str:
-    """The rest is for authors of types."""
-    return error.message.strip().partition("\n")[0]
-
-
-def _misfits(error: pydantic.ValidationError) -> str:
-    """In one line: which part, and what is wrong with it."""
-    told = []
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        place = ".".join(str(step) for step in detail["loc"])
-        told.append(f"{place}: {detail['msg']}" if place else detail["msg"])
-    more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
-    return "; ".join(told[:3]) + more
+    return reader(as_type, json_text=json_text)

@@ -1,14 +1,21 @@
 """`type=`: the value is of that type, or the node has failed."""
 
 import dataclasses
+import datetime
+import decimal
 import enum
-from typing import Annotated, Literal
+import ipaddress
+import pathlib
+import uuid
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
 
 import pydantic
 import pytest
+from tests.fakes.engine_in_process import EngineInProcess
 from typing_extensions import TypedDict
 
 import furcate as fc
+from furcate.runtime.testing import ContextModel
 
 
 class Colour(enum.Enum):
@@ -175,3 +182,189 @@ def test_a_type_is_described_once_for_a_whole_batch():
         states = typed.run_batch([(Counted,)] * 20, backend=backend)
     assert all(state["x"].a == 1 for state in states)
     assert len(calls) == 1
+
+
+# Types through the real constraint engines -------------------------------------------------------
+
+
+class Tone(enum.StrEnum):
+    warm = "warm"
+    very_cold = "very cold"
+
+
+class Mixed(enum.Enum):
+    word = "word"
+    number = 1
+
+
+class Partly(TypedDict, total=False):
+    left: int
+
+
+class Named(NamedTuple):
+    number: int
+    text: str = "x"
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"]
+    lives: int
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"]
+    name: str
+
+
+class Tree(pydantic.BaseModel):
+    value: int
+    children: list["Tree"] = []
+
+
+T = TypeVar("T")
+
+
+class Box(pydantic.BaseModel, Generic[T]):
+    content: T
+
+
+class Aliased(pydantic.BaseModel):
+    number: int = pydantic.Field(alias="the number")
+
+
+ENFORCED = {
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "None": type(None),
+    "optional": int | None,
+    "list": list[int],
+    "set": set[int],
+    "frozenset": frozenset[str],
+    "set of at least two": Annotated[set[int], pydantic.Field(min_length=2)],
+    "dict": dict[str, int],
+    "dict of integers": dict[int, str],
+    "dict of literals": dict[Literal["a", "b"], int],
+    "tuple": tuple[int, str],
+    "tuple of any length": tuple[int, ...],
+    "literal integers": Literal[1, 2],
+    "literal strings": Literal["yes", "no"],
+    "literal of both and None": Literal["a", 1, None],
+    "enum of strings": Colour,
+    "str enum": Tone,
+    "int enum": Level,
+    "enum of both": Mixed,
+    "model": Ticket,
+    "list of models": list[Ticket],
+    "dict of dataclasses": dict[str, Point],
+    "dataclass": Point,
+    "typed dict": Pair,
+    "partial typed dict": Partly,
+    "named tuple": Named,
+    "union": int | str,
+    "union of models": Cat | Dog,
+    "discriminated union": Annotated[Cat | Dog, pydantic.Field(discriminator="kind")],
+    "recursive model": Tree,
+    "generic model": Box[list[int]],
+    "aliased field": Aliased,
+    "new type": NewType("UserId", int),
+    "date": datetime.date,
+    "datetime": datetime.datetime,
+    "time": datetime.time,
+    "timedelta": datetime.timedelta,
+    "aware datetime": pydantic.AwareDatetime,
+    "uuid": uuid.UUID,
+    "decimal": decimal.Decimal,
+    "decimal of two places": Annotated[
+        decimal.Decimal, pydantic.Field(max_digits=5, decimal_places=2)
+    ],
+    "integer in a range": Annotated[int, pydantic.Field(ge=3, le=12)],
+    "positive integer": pydantic.PositiveInt,
+    "strict integer": pydantic.StrictInt,
+    "number above": Annotated[float, pydantic.Field(gt=0)],
+    "multiple": Annotated[int, pydantic.Field(multiple_of=5, ge=0, le=1000)],
+    "string of a length": Annotated[str, pydantic.Field(min_length=2, max_length=5)],
+    "string of a pattern": Annotated[str, pydantic.Field(pattern="^[a-z]{2,4}$")],
+    "list of a length": Annotated[list[bool], pydantic.Field(min_length=2, max_length=3)],
+    "bytes": bytes,
+    "path": pathlib.Path,
+    "address": ipaddress.IPv4Address,
+    "url": pydantic.HttpUrl,
+    "secret": pydantic.SecretStr,
+    "complex": complex,
+    "any": Any,
+    "any object": dict,
+    "any json": pydantic.JsonValue,
+}
+
+
+@fc.function
+def prompted(s, as_type, max_tokens=60):
+    s += "x " + fc.gen("x", type=as_type, max_tokens=max_tokens)
+
+
+@pytest.fixture(scope="module")
+def terse():
+    """Soon ends whatever it has begun; says something else for each seed."""
+    with EngineInProcess(model=ContextModel(likely=tuple(b'"}]ab1'))) as backend:
+        yield backend
+
+
+@pytest.mark.parametrize("as_type", ENFORCED.values(), ids=ENFORCED)
+def test_the_constraint_engines_hold_the_type(terse, as_type):
+    states = prompted.run_batch(
+        [{"as_type": as_type, "max_tokens": 500}] * 2, backend=terse, seed=1, on_error="return"
+    )
+    adapter = pydantic.TypeAdapter(as_type)
+    for state in states:
+        value = state["x"]  # raises for a value that there is not
+        adapter.validate_python(value)
+
+
+def test_a_type_that_no_engine_can_hold_is_told_with_keyword_pointer_and_line(terse):
+    class Odd(pydantic.BaseModel):
+        tags: Annotated[list[int], pydantic.Field(json_schema_extra={"uniqueItems": True})]
+
+    with pytest.raises(fc.ProgramError, match="uniqueItems") as raised:
+        prompted.run(Odd, backend=terse)
+    assert isinstance(raised.value.cause, fc.ConstraintError)
+    assert raised.value.cause.pointer == "/properties/tags/uniqueItems"
+    assert raised.value.location.startswith(__file__)
+
+
+@pytest.mark.parametrize(
+    ("as_type", "text"),
+    [
+        (set[int], "[1, 1, 2]"),
+        (Annotated[decimal.Decimal, pydantic.Field(max_digits=4, decimal_places=2)], '"12.50"'),
+        (Annotated[decimal.Decimal, pydantic.Field(max_digits=4, ge=0)], '"1200"'),
+        (dict[int, bool], '{"-3": true}'),
+    ],
+)
+def test_what_is_generated_for_a_type_is_a_value_of_it(as_type, text):
+    with EngineInProcess({"x ": text}) as backend:
+        state = prompted.run(as_type, backend=backend)
+    assert state["x"] == pydantic.TypeAdapter(as_type).validate_json(text)
+
+
+def test_truncated_and_validation_failed_carry_what_was_generated(terse):
+    with pytest.raises(fc.ProgramError) as raised:
+        prompted.run(Ticket, max_tokens=2, backend=terse)
+    assert isinstance(raised.value.cause, fc.Truncated)
+    assert raised.value.cause.value.startswith("{")
+    assert raised.value.cause.attempts == 1
+
+    class Never(pydantic.BaseModel):
+        number: int
+
+        @pydantic.field_validator("number")
+        @classmethod
+        def refuse(cls, number: int) -> int:
+            raise ValueError("no number will do")
+
+    with pytest.raises(fc.ProgramError, match="no number will do") as raised:
+        prompted.run(Never, max_tokens=300, backend=terse)
+    failure = raised.value.cause
+    assert isinstance(failure, fc.ValidationFailed)
+    assert isinstance(failure.error, pydantic.ValidationError)
+    assert failure.attempts == 1
