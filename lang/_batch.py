@@ -3,7 +3,8 @@
 The caller's thread records item after item and sends them in chunks. The first body that waits for
 a value sends everything recorded so far and lets a bounded number of threads go on with the items
 that are left, while it waits. Every body runs exactly once, and a thread that waits, waits for the
-backend alone: with a single thread nothing can block anything else.
+backend alone: with a single thread nothing can block anything else. Nobody records far ahead of the
+results that were handed out, so that a batch of any length needs the memory of some.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import contextvars
 import os
 import threading
 from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Literal
 
 from furcate.errors import Cancelled, UsageError
@@ -35,7 +38,8 @@ OnError = Literal["raise", "return"]
 
 _CHUNK = 256  # programs in one message
 _CHUNK_CHARS = 8 * 2**20  # of text in one message; a message has a limit of its own
-_WINDOW = 1024  # items that are recorded ahead of the one whose result is handed out
+_WINDOW = 1024  # items that are begun and not handed out
+_CHECK_S = 0.5  # how often the time limits of programs that nobody waits for are looked at
 _JOIN_S = 5.0  # how long a cancelled body may take to notice
 _MAX_ASYNC = 256  # async programs at a time
 
@@ -71,7 +75,9 @@ class Batch:
         self._num_threads = num_threads
         self._on_error = on_error
         self._next = 0
+        self._end = 0  # of the items that may be begun by now
         self._stopped = False
+        self._over: SimpleQueue[int] | None = None  # items in the order in which they end
         self._unsent: list[Program] = []
         self._unsent_chars = 0
         self._threads: list[threading.Thread] = []
@@ -81,12 +87,31 @@ class Batch:
         """The states in the order of the items, each once it and those before it are there."""
         try:
             for index, item in enumerate(self._items):
-                self._record_until(min(index + _WINDOW, len(self._items)), index)
+                self._record_ahead(index)
                 with self._changed:
                     self._changed.wait_for(lambda item=item: item.ended)  # type: ignore[misc]
                 yield self._result(item)
         finally:
             self._stop()
+
+    def results_as_finished(self) -> Iterator[ProgramState]:
+        """The states in the order in which their programs end."""
+        self._over = SimpleQueue()
+        try:
+            for num_given in range(len(self._items)):
+                self._record_ahead(num_given)
+                yield self._result(self._items[self._next_over(self._over)])
+        finally:
+            self._stop()
+
+    def _next_over(self, over: SimpleQueue[int]) -> int:
+        while True:
+            try:
+                return over.get(timeout=None if self._options.timeout_s is None else _CHECK_S)
+            except Empty:
+                for item in self._items[: self._next]:
+                    if item.state is not None:
+                        item.state._program.results.check_deadline()
 
     def _result(self, item: _Item) -> ProgramState:
         if item.state is None:
@@ -107,18 +132,23 @@ class Batch:
 
     # Recording -----------------------------------------------------------------------------------
 
-    def _record_until(self, end: int, wanted: int) -> None:
-        """Records up to `end` if the window has room for a chunk, or if `wanted` is not begun."""
-        if self._next > wanted and end - self._next < _CHUNK and end < len(self._items):
+    def _record_ahead(self, num_given: int) -> None:
+        """Records what the window has room for, if that is a chunk or nothing else is begun."""
+        end = min(num_given + _WINDOW, len(self._items))
+        with self._changed:
+            self._end = end
+            self._changed.notify_all()
+        if self._next > num_given and end - self._next < _CHUNK and end < len(self._items):
             return
-        while self._next < end and self._record_one(end):
+        while self._record_one():
             if len(self._unsent) >= _CHUNK or self._unsent_chars >= _CHUNK_CHARS or self._threads:
                 self._send()
         self._send()
 
-    def _record_one(self, end: int) -> bool:
+    def _record_one(self) -> bool:
+        """Whether there was an item that may be begun; its body has then run."""
         with self._changed:
-            if self._stopped or self._next >= end:
+            if self._stopped or self._next >= self._end:
                 return False
             index, self._next = self._next, self._next + 1
         item = self._items[index]
@@ -138,7 +168,16 @@ class Batch:
             with self._changed:
                 item.ended = True
                 self._changed.notify_all()
+            self._tell_the_end(index, item)
         return True
+
+    def _tell_the_end(self, index: int, item: _Item) -> None:
+        if self._over is None:
+            return
+        if item.state is None:
+            self._over.put(index)
+        else:
+            item.state._program.results.when_over(partial(self._over.put, index))
 
     def _send(self, *more: Program) -> None:
         """One message for every program whose body has ended unsent, and for `more`."""
@@ -176,13 +215,27 @@ class Batch:
             thread.start()
 
     def _work(self) -> None:
-        while self._record_one(len(self._items)):
-            self._send()
+        while self._may_go_on():
+            if self._record_one():
+                self._send()
+
+    def _may_go_on(self) -> bool:
+        """Waits until an item may be begun; False where none will be."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stopped or self._next < self._end or self._all_begun
+            )
+            return not (self._stopped or self._all_begun)
+
+    @property
+    def _all_begun(self) -> bool:
+        return self._next >= len(self._items)
 
     def _stop(self) -> None:
         """Nothing new is begun; what still runs is cancelled, and the threads end."""
         with self._changed:
             self._stopped = True
+            self._changed.notify_all()
             states = [item.state for item in self._items if item.state is not None]
         for state in states:
             if not state._program.results.over:
@@ -193,9 +246,11 @@ class Batch:
 
 
 def run_async_batch(
-    calls: Sequence[Call], options: RunOptions, on_error: OnError
+    calls: Sequence[Call], options: RunOptions, on_error: OnError, in_order: bool
 ) -> list[ProgramState]:
-    """Async programs need no threads: they are tasks of one event loop."""
+    """Async programs need no threads: they are tasks of one event loop. The states, when all are
+    there, in the order of the items or in that of their ends."""
+    finished: list[ProgramState] = []
     limit = asyncio.Semaphore(_MAX_ASYNC)
 
     async def run_one(index: int, call: Call) -> ProgramState:
@@ -207,12 +262,13 @@ def run_async_batch(
             except Exception:
                 if on_error == "raise":
                     raise
+            finished.append(state)
             return state
 
     async def run_all() -> list[ProgramState]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(run_one(i, call)) for i, call in enumerate(calls)]
-        return [task.result() for task in tasks]
+        return [task.result() for task in tasks] if in_order else finished
 
     try:
         return asyncio.run(run_all())

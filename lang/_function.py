@@ -136,7 +136,7 @@ class Function(Generic[P, R]):
         *,
         on_error: OnError = ...,
         progress_bar: bool = ...,
-        generator_style: Literal[True],
+        generator_style: Literal[True, "as_finished"],
         num_threads: int | Literal["auto"] = ...,
         **kwargs: Any,
     ) -> Iterator[ProgramState]: ...
@@ -146,7 +146,7 @@ class Function(Generic[P, R]):
         *,
         on_error: OnError = "raise",
         progress_bar: bool = False,
-        generator_style: bool = False,
+        generator_style: bool | Literal["as_finished"] = False,
         num_threads: int | Literal["auto"] = "auto",
         **kwargs: Any,
     ) -> list[ProgramState] | Iterator[ProgramState]:
@@ -155,23 +155,29 @@ class Function(Generic[P, R]):
 
         `on_error="return"` gives the state of a failed item too (`state.ok`, `state.error`);
         `"raise"` ends the batch with the first error. `generator_style=True` yields each state as
-        soon as it and those before it are finished. Programs that wait for values while they record
-        use up to `num_threads` threads. With `seed`, item i runs as `run(..., seed=seed + i)`.
+        soon as it and those before it are finished, "as_finished" each as soon as it is: its
+        `index` tells the item. Programs that wait for values while they record use up to
+        `num_threads` threads. With `seed`, item i runs as `run(..., seed=seed + i)`.
         """
         if on_error not in ("raise", "return"):
             raise UsageError(f"on_error must be 'raise' or 'return', got {on_error!r}")
-        for flag, value in {
-            "progress_bar": progress_bar,
-            "generator_style": generator_style,
-        }.items():
-            if not isinstance(value, bool):
-                raise UsageError(f"{flag} must be True or False, got {value!r}")
+        if not isinstance(progress_bar, bool):
+            raise UsageError(f"progress_bar must be True or False, got {progress_bar!r}")
+        if not isinstance(generator_style, bool) and generator_style != "as_finished":
+            raise UsageError(
+                f"generator_style must be True, False or 'as_finished', got {generator_style!r}"
+            )
+        in_order = generator_style != "as_finished"
         threads = num_threads_of(num_threads)
         calls, options = self._calls(items, kwargs)
         if calls and calls[0].is_async:
-            states: Iterator[ProgramState] = iter(run_async_batch(calls, options, on_error))
-        else:
+            states: Iterator[ProgramState] = iter(
+                run_async_batch(calls, options, on_error, in_order)
+            )
+        elif in_order:
             states = Batch(calls, options, threads, on_error).results()
+        else:
+            states = Batch(calls, options, threads, on_error).results_as_finished()
         if progress_bar:
             states = with_progress(states, len(calls), self._name)
         return states if generator_style else list(states)

@@ -95,6 +95,7 @@ class Program:
     ) -> None:
         self.sink = sink
         self.name = name
+        self.index = 0  # among the items of a batch
         self.seed = options.seed
         self.streams = options.stream
         self.sampling: Keywords = sampling if sampling is not None else {}

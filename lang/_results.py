@@ -56,6 +56,7 @@ class Results:
         self.condition = threading.Condition()
         self._expected_at_end = 0
         self._wakers: set[Callable[[], None]] = set()
+        self._at_the_end: list[Callable[[], None]] = []
         self._timeout_s = timeout_s
         self._deadline_s: float | None = None
 
@@ -181,6 +182,10 @@ class Results:
             self._fail_pending(missing, self._expected_at_end)
 
     def _notify(self) -> None:
+        if self._at_the_end and self.over:
+            for callback in self._at_the_end:
+                callback()
+            self._at_the_end.clear()
         self.condition.notify_all()
         for waker in tuple(self._wakers):
             waker()
@@ -200,6 +205,14 @@ class Results:
         metas = [slot.meta for slot in tuple(self.slots) if slot.meta and not slot.is_copy]
         return sum((meta.usage for meta in metas), Usage())
 
+    def when_over(self, callback: Callable[[], None]) -> None:
+        """Calls it once: at the end of the program, on whatever thread that is, or now."""
+        with self.condition:
+            if not self.over:
+                self._at_the_end.append(callback)
+                return
+        callback()
+
     def wait(self, ready: Callable[[], bool]) -> None:
         """Blocks until `ready()` holds; it is evaluated under the condition."""
         while True:
@@ -209,7 +222,7 @@ class Results:
                 self.condition.wait(self._remaining_s())
                 if ready():
                     return
-            self._check_deadline()
+            self.check_deadline()
 
     async def wait_async(self, ready: Callable[[], bool]) -> None:
         """The same without blocking the event loop."""
@@ -224,7 +237,7 @@ class Results:
             try:
                 await asyncio.wait_for(woken, self._remaining_s())
             except TimeoutError:
-                self._check_deadline()
+                self.check_deadline()
             finally:
                 self._wakers.discard(waker)
 
@@ -233,7 +246,8 @@ class Results:
             return None
         return max(self._deadline_s - time.monotonic(), 0.0)
 
-    def _check_deadline(self) -> None:
+    def check_deadline(self) -> None:
+        """Ends the program where its time is over and the other side has not said so."""
         if self._deadline_s is not None and time.monotonic() >= self._deadline_s:
             self.lose(DeadlineExceeded(f"the program ran past its timeout of {self._timeout_s} s"))
 

@@ -35,6 +35,7 @@ class Call:
     body: Callable[..., object]
     args: tuple[object, ...] = ()
     keywords: Mapping[str, object] = field(default_factory=dict)
+    requires_graph: bool = False
 
     @property
     def name(self) -> str:
@@ -53,6 +54,8 @@ def open_state(
     program = Program(
         sink, options.wire(index), sampling=options.sampling, name=call.name, lazy=lazy
     )
+    program.index = index
+    program.requires_graph = call.requires_graph
     branch = Branch(program, 0)
     if options.session is not None:
         open_session(branch, options.session)

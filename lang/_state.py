@@ -133,7 +133,7 @@ class ProgramState:
         return record_score(self._branch, text, name)
 
     @overload
-    def fork(self, n: int = 1, *, over: Ref) -> DynamicGroup: ...
+    def fork(self, n: int = 1, *, over: Ref) -> DynamicGroup: ...  # type: ignore[overload-overlap]
     @overload
     def fork(self, n: int = 1, *, over: Iterable[object] | None = None) -> StateGroup: ...
     def fork(
@@ -370,6 +370,11 @@ class ProgramState:
             raise program.body_error
         self._returned = resolve(self._returned, program)
         return self._returned
+
+    @property
+    def index(self) -> int:
+        """Which item of a `run_batch` this is, counted from 0; 0 for a run alone."""
+        return self._program.index
 
     @property
     def seed(self) -> int:
