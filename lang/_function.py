@@ -15,6 +15,7 @@ from ._body import running_body
 from ._explain import explain
 from ._inline import inline, spawn_inside
 from ._options import RunOptions, Signature
+from ._peephole import rewritten
 from ._pin import Pinned, pin
 from ._progress import with_progress
 from ._run import Call, run, run_async, start, start_async
@@ -43,11 +44,15 @@ class Function(Generic[P, R]):
     """
 
     def __init__(
-        self, body: Callable[Concatenate[ProgramState, P], R], *, requires_graph: bool = False
+        self,
+        body: Callable[Concatenate[ProgramState, P], R],
+        *,
+        requires_graph: bool = False,
+        peephole: bool = True,
     ) -> None:
         if not callable(body):
             raise UsageError(f"@function decorates a function, got {body!r}")
-        self._body = body
+        self._body = rewritten(body) if peephole else body
         self._signature = Signature(body)
         self._requires_graph = requires_graph
         self._session: str | None = None
@@ -267,12 +272,13 @@ class Function(Generic[P, R]):
 def function(body: Callable[Concatenate[ProgramState, P], R]) -> Function[P, R]: ...
 @overload
 def function(
-    *, graph: Literal["require"] | None = None
+    *, graph: Literal["require"] | None = None, peephole: bool = True
 ) -> Callable[[Callable[Concatenate[ProgramState, P], R]], Function[P, R]]: ...
 def function(
     body: Callable[Concatenate[ProgramState, P], R] | None = None,
     *,
     graph: Literal["require"] | None = None,
+    peephole: bool = True,
 ) -> Function[P, R] | Callable[[Callable[Concatenate[ProgramState, P], R]], Function[P, R]]:
     """Makes a function a program; its first parameter is the state that it appends to.
 
@@ -280,12 +286,15 @@ def function(
     recorded and sent, and Python waits only where a generated value is read. With
     `@function(graph="require")` it never waits: reading a value in the body is ForcedInRegion, with
     the line and what to do instead.
+
+    A value that is only appended is not waited for either: in `s += "Tip: " + child["tip"]` it is a
+    reference. `peephole=False` leaves the body as it is written.
     """
     if graph not in (None, "require"):
         raise UsageError(f"graph must be 'require' or None, got {graph!r}")
     requires_graph = graph is not None
 
     def make(body: Callable[Concatenate[ProgramState, P], R]) -> Function[P, R]:
-        return Function(body, requires_graph=requires_graph)
+        return Function(body, requires_graph=requires_graph, peephole=peephole)
 
     return make if body is None else make(body)
