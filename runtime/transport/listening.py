@@ -64,7 +64,7 @@ def listen_tcp(context: Context, address: TcpAddress, keys: ServerKeys | None) -
     except zmq.ZMQError as error:
         socket.close(0)
         raise UsageError(
-            f"nothing can listen at {address.text!r}: {error.strerror}; name another port with "
+            f"nothing can listen at {address.text!r}: {os.strerror(error.errno)}; name another port with "
             "--listen, or port 0 for any that is free"
         ) from error
     bound = socket.getsockopt(zmq.LAST_ENDPOINT)

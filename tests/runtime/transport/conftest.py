@@ -14,6 +14,7 @@ from furcate.protocol.codec import decode_events, encode
 from furcate.protocol.envelope import Message, Open, Opened, decode_header, encode_header
 from furcate.protocol.message import Event, Hello, Request, Welcome
 from furcate.runtime.transport.clients import ClientSocket
+from furcate.runtime.transport.doorkeeper import Doorkeeper
 from furcate.runtime.transport.listening import Listening, listen_ipc
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class FakeServer:
         *,
         resume_s: float = 0.0,
         max_held_bytes: int = 2**20,
+        client_keys: Path | None = None,
     ) -> None:
         self.connections: list[Client] = []
         self.requests: list[tuple[Client, Request]] = []
@@ -48,6 +50,11 @@ class FakeServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
+        self._doorkeeper: Doorkeeper | None = None
+        if client_keys is not None:
+            self._doorkeeper = self.on_loop(
+                lambda: Doorkeeper(self._context, self._loop, client_keys)
+            )
         listening = listen(self._context)
         self.address = listening.address
         self.socket: ClientSocket = self.on_loop(
@@ -73,6 +80,8 @@ class FakeServer:
         if self._loop.is_closed():
             return
         self.on_loop(lambda: self.socket.close(100))
+        if self._doorkeeper is not None:
+            self.on_loop(self._doorkeeper.close)
         self._context.term()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
