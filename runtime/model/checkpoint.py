@@ -14,6 +14,7 @@ from .gguf import read_header
 from .hf_config import HFConfig
 from .registry import FAMILIES, GGUF_ARCHITECTURES
 from .safetensors import SafetensorsFolder, read_json
+from .scaled import QUANTIZATIONS
 from .weights import GGUFTensors, StateDictTensors
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ def _read_hf_config(path: Path) -> tuple[str, HFConfig]:
     model_type = config.text("model_type")
     if model_type not in FAMILIES:
         raise _unknown(path, "model type", model_type, FAMILIES)
+    quantization = config.table("quantization_config")
+    if quantization.has("quant_method") and quantization.text("quant_method") not in QUANTIZATIONS:
+        method = quantization.text("quant_method")
+        raise _unknown(path, "quantization", method, QUANTIZATIONS)
     return model_type, config
 
 

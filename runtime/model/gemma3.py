@@ -20,11 +20,20 @@ __all__ = ["FAMILY"]
 
 GLOBAL_BASE = 1_000_000.0
 LOCAL_BASE = 10_000.0
+# What files of models that also see pictures leave out.
+TEXT_DEFAULTS = {
+    "vocab_size": 262_208,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "max_position_embeddings": 131_072,
+    "sliding_window": 4096,
+}
 
 
 def _config(config: HFConfig) -> DecoderConfig:
     if config.has("text_config"):  # of a model that also sees pictures
-        config = config.table("text_config")
+        config = config.table("text_config").over(TEXT_DEFAULTS)
     whole = rope_of(config, head_dim(config), "full_attention", base=GLOBAL_BASE)
     local = _local_rope(config, whole)
     layers = tuple(

@@ -73,6 +73,10 @@ class HFConfig:
             raise ModelFileError(f"{key!r} must be a table, got {value!r}")
         return HFConfig(cast("Mapping[str, object]", value or {}))
 
+    def over(self, defaults: Mapping[str, object]) -> HFConfig:
+        """These settings, with others where there are none."""
+        return HFConfig({**defaults, **self._values})
+
     def refuse(self, key: str) -> None:
         """ModelFileError where a setting is on that no code here reads."""
         if self._values.get(key):

@@ -130,7 +130,7 @@ def _yarn(ask: Ask) -> Stretch:
 
 
 def _longrope(ask: Ask) -> Stretch:
-    factors = ask.table.sequence("short_factor", ask.size // 2)
+    factors = ask.table.sequence("short_factor")
     divisors = tuple(as_number("short_factor", factor) for factor in factors)
     scale = longrope_scale(ask.factor, ask.original_context)
     return Stretch(divisors, ask.table.number("attention_factor", scale))

@@ -17,6 +17,7 @@ from furcate.errors import ModelFileError
 
 from .hf_names import prefix_of
 from .quantized import check_stored, dequantize, is_finite
+from .scaled import find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,11 +106,10 @@ class StateDictTensors:
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         place = self._names.find(name)
         full_name = place.name if place.is_whole_name else self._prefix + place.name
-        tensor = self._state.get(full_name)
-        if tensor is None:
+        found = find(self._state, full_name, place.expert)
+        if found is None:
             raise ModelFileError(f"there is no tensor {full_name!r}")
-        if place.part is not None:
-            tensor = place.part(tensor, place.expert)
+        tensor = found.tensor if place.part is None else place.part(*found)
         if tuple(tensor.shape) != shape:
             raise _wrong_shape(full_name, tuple(tensor.shape), shape)
         return tensor

@@ -143,8 +143,8 @@ def test_a_misshapen_tensor_is_named_with_both_shapes(folder: Path) -> None:
 
 def test_a_type_that_is_not_read_is_named(folder: Path) -> None:
     name = "model.layers.0.mlp.up_proj.weight"
-    _rewrite(folder, {name: torch.ones(96, 64).to(torch.float8_e4m3fn)})
-    with pytest.raises(ModelFileError, match=f"'{name}' is stored as 'F8_E4M3'"):
+    _rewrite(folder, {name: torch.ones(96, 64).to(torch.float8_e5m2)})
+    with pytest.raises(ModelFileError, match=f"'{name}' is stored as 'F8_E5M2'"):
         load_model(folder)
 
 
@@ -186,6 +186,7 @@ def test_an_unknown_family_is_named_beside_those_that_are_known(folder: Path) ->
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantization 'gptq' is not"),
         ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported"),
         ({"num_hidden_layers": 1 << 40}, "num_hidden_layers must be from 1 to 1024"),
         ({"intermediate_size": None}, "'intermediate_size' must be an integer, got None"),
