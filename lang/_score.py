@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import total_ordering
 from typing import TYPE_CHECKING
 
 from furcate.errors import UsageError
@@ -9,6 +10,7 @@ from furcate.protocol import graph
 from furcate.protocol.graph import ValueRef
 
 from ._location import caller_location
+from ._output import Output
 from ._record import check_open, check_text
 from ._ref import Ref
 from ._select import check_name
@@ -20,12 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Score", "record_score"]
 
+_NUMBER = Output(parse=float)
 
+
+@total_ordering
 class Score(Ref):
     """The log-likelihood of a text as the continuation of a state, by reference: `float(score)`
-    waits for it, and so do the attributes. It may stand wherever a Ref may."""
+    waits for it, and so do the attributes and comparisons. It may stand wherever a Ref may."""
 
     __slots__ = ()
+
+    def __lt__(self, other: Score | float) -> bool:
+        return float(self) < float(other)
 
     @property
     def logprob(self) -> float:
@@ -57,7 +65,7 @@ def record_score(branch: Branch, text: object, name: str | None) -> Score:
     program, location = branch.program, caller_location()
     operand = _operand(branch, text)
     label = "score" if name is None else f"score {name!r}"
-    slot = program.new_slot(label, location, None)
+    slot = program.new_slot(label, location, None, _NUMBER)
     slot.name = name
     program.record(graph.Score(branch.number, slot.value_id, operand), label, location)
     if name is not None:

@@ -81,6 +81,18 @@ def test_a_score_is_a_value_that_waits_for_nothing(engine):
     assert state.ret_value < 0
 
 
+def test_scores_are_compared_by_their_numbers(engine):
+    def body(s):
+        s += PROMPT
+        texts = ["a", "it", "long text"]
+        by_score = sorted(texts, key=s.score)
+        numbers = {text: float(s.score(text)) for text in texts}
+        assert by_score == sorted(texts, key=numbers.__getitem__)
+        return max(s.score(text) for text in texts) >= s.score("a") > -1000.0
+
+    assert fc.function(body).run(backend=engine).ret_value is True
+
+
 def test_the_text_may_be_a_value_that_is_still_to_come(engine):
     def body(s):
         s += PROMPT
@@ -158,6 +170,17 @@ def test_a_list_of_samples_is_no_text(engine):
 
     with pytest.raises(fc.UsageError, match="2 texts"):
         fc.function(body).run(backend=engine)
+
+
+def test_explain_shows_a_score_and_goes_on_with_a_number():
+    def body(s):
+        s += PROMPT
+        if s.score("good") <= 0:
+            s += "fine"
+
+    shown = fc.function(body).explain()
+    assert "score" in shown
+    assert "'fine'" in shown
 
 
 def test_mock_scores_too():
