@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from furcate.protocol.graph import TextOf
+
 from ._branch import Elected, Flow, RoleMark
-from ._elect import log_of
+from ._elect import has_flow, log_of
+from ._location import caller_location
 from ._session import turns_of
 from ._slot import Slot
 
@@ -21,6 +24,8 @@ Message = dict[Literal["role", "content"], str]
 
 def messages_of(branch: Branch) -> list[Message]:
     """The turns; waits for their text."""
+    if has_flow(branch):
+        return _turns_there(branch)
     turns = _turns_before(branch)
     role = None
     for entry in log_of(branch):
@@ -31,6 +36,16 @@ def messages_of(branch: Branch) -> list[Message]:
         elif role is not None:
             turns[-1]["content"] += _text_of(branch, entry)
     return turns
+
+
+def _turns_there(branch: Branch) -> list[Message]:
+    """As the runtime knows them, which alone knows how control flow went."""
+    location = caller_location()
+    slot = branch.program.new_slot("messages", location, branch.number)
+    branch.program.record(TextOf(branch.number, slot.value_id, turns=True), "messages", location)
+    pairs = branch.program.value(slot)
+    assert isinstance(pairs, list)
+    return [{"role": role, "content": text} for role, text in pairs]
 
 
 def _turns_before(branch: Branch) -> list[Message]:

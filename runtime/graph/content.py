@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from furcate.runtime.tokenize.base import TextCodec
 
-__all__ = ["Exact", "Piece", "RoleMark", "holes", "spell", "spell_all", "text_of"]
+__all__ = ["Exact", "Piece", "RoleMark", "holes", "spell", "spell_all", "text_of", "turns_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,20 @@ def text_of(piece: Piece) -> str:
         return piece.spelling
     assert isinstance(piece.outcome, Ready)
     return fill_text(piece)
+
+
+def turns_of(pieces: Iterable[Piece]) -> list[tuple[str, str]]:
+    """Roles and what they say; what stands between the turns is the template's."""
+    turns: list[tuple[str, str]] = []
+    is_open = False
+    for piece in pieces:
+        if isinstance(piece, RoleMark):
+            is_open = piece.edge == "begin"
+            turns += [(piece.role, "")] * is_open
+        elif is_open:
+            role, text = turns[-1]
+            turns[-1] = (role, text + text_of(piece))
+    return turns
 
 
 def fill_text(cell: Cell) -> str:

@@ -17,6 +17,7 @@ from furcate.protocol.graph import (
     Join,
     Mark,
     Pin,
+    Reasoning,
     Role,
     Score,
     Select,
@@ -29,13 +30,14 @@ from furcate.protocol.stream import Choose
 from .calls import PendingCall
 from .cell import Failure, Ready
 from .choice import Choice
-from .content import Exact, fill_text, holes, text_of
+from .content import Exact, fill_text, holes, text_of, turns_of
 from .derived import Derived
 from .elect import Stance
 from .entry import Share, Step
 from .generating import generate, seed_of
 from .mark import begin_mark, end_mark
 from .pins import pin_branch
+from .reasoning import reason
 from .rewind import rewind
 from .saving import Saving, save_branch
 from .score import score_text
@@ -88,8 +90,10 @@ def _apply(branch: Branch, entry: Entry) -> None:
             add_exactly(branch, Exact((branch.program.setting.codec.control(name),), name))
         case Role():
             change_role(branch, entry.node)
-        case Gen():
+        case Gen(reasoning=None):
             generate(branch, entry, entry.node)
+        case Gen(reasoning=Reasoning() as reasoning):
+            reason(branch, entry, entry.node, reasoning)
         case Select():
             _select(branch, entry, entry.node)
         case Fork():
@@ -175,8 +179,13 @@ def _call(branch: Branch, entry: Entry, node: Call) -> None:
 def _text_of(branch: Branch, entry: Entry) -> None:
     assert entry.cell is not None
     pieces, program = [*branch.history(), *branch.roles.ending], branch.program
+    as_turns = isinstance(entry.node, TextOf) and entry.node.turns
 
     def compute() -> Ready:
+        if as_turns:
+            turns = turns_of(pieces)
+            program.charge(sum(len(text) + 16 for _, text in turns))
+            return Ready([[role, text] for role, text in turns], None)
         texts = [text_of(piece) for piece in pieces]
         program.charge(sum(map(len, texts)))
         text = "".join(texts)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from furcate.errors import CapacityError, UsageError
 
 from .cell import Failure, Ready
-from .content import Exact, RoleMark
+from .content import Exact, turns_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,25 +58,13 @@ class Saved:
         if node.what == "names":
             return Ready(list(self.values), None)
         if node.what == "turns":
-            return Ready([[role, text] for role, text in self._turns()], None)
+            return Ready([[role, text] for role, text in turns_of(self.pieces)], None)
         found = self.values.get(node.name)
         if found is None:
             raise UsageError(
                 f"session {self.name!r} has no value {node.name!r}; it has {_listed(self.values)}"
             )
         return found
-
-    def _turns(self) -> list[tuple[str, str]]:
-        turns: list[tuple[str, str]] = []
-        is_open = False
-        for piece in self.pieces:
-            if isinstance(piece, RoleMark):
-                is_open = piece.edge == "begin"
-                turns += [(piece.role, "")] * is_open
-            elif is_open:
-                role, text = turns[-1]
-                turns[-1] = (role, text + (piece if isinstance(piece, str) else piece.spelling))
-        return turns
 
 
 @dataclass(slots=True)

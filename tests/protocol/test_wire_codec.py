@@ -309,7 +309,7 @@ TYPICAL = (
     graph.Fork(3, (4, 5, 6)),
     graph.Join(3, (4, 5, 6)),
     graph.Let(42, "concat", ("\n", graph.ValueRef(40), graph.ValueRef(41))),
-    graph.TextOf(3, 43),
+    graph.TextOf(3, 43, turns=True),
 )
 
 

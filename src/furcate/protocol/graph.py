@@ -386,10 +386,12 @@ class Pin(_Node, frozen=True, tag="pin"):
 
 
 class TextOf(_Node, frozen=True, tag="textof"):
-    """Stores the whole text of the branch at this point as `value`, chat template included."""
+    """Stores the whole text of the branch at this point as `value`, chat template included; or with
+    `turns` a list of [role, text], one for each turn, without what the template puts there."""
 
     branch: Branch
     value: ValueId
+    turns: bool = False
 
 
 class Drop(_Node, frozen=True, tag="drop"):
