@@ -166,3 +166,26 @@ def test_ok_and_error_of_a_good_run():
     assert not state.error
     assert state.error() is None
     assert str(state.error) == ""
+
+
+def test_a_message_of_any_role_is_a_turn_or_a_block():
+    def turn(s):
+        s.message("critic", "too long")
+        s.message("user", fc.gen("a"))
+        return s.messages()
+
+    def block(s):
+        with s.message("critic"):
+            s += "too long"
+        with s.message("user"):
+            s += fc.gen("a")
+        return s.messages()
+
+    expected = [{"role": "critic", "content": "too long"}, {"role": "user", "content": "R"}]
+    assert run(turn).ret_value == run(block).ret_value == expected
+
+
+@pytest.mark.parametrize("role", ["", None, 3])
+def test_a_message_needs_a_role(role):
+    with pytest.raises(fc.UsageError, match=r"message\(\).*role"):
+        run(lambda s: s.message(role, "x"))
