@@ -17,8 +17,6 @@ from furcate.runtime.tokenize.template import ChatTemplate
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from furcate.runtime.tokenize.base import Place
-
 __all__ = ["WordTokenizer", "chat_template", "words_of"]
 
 BEGIN = "<|startoftext|>"  # a prompt may be empty: this then stands before the generation
@@ -47,11 +45,11 @@ class WordTokenizer(Vocabulary):
         self._others: dict[str, int] = {}  # control tokens that the templates do not know
         self._spellings = ["", *CONTROLS[1:]]
 
-    def encode(self, text: str, place: Place = "start") -> list[int]:
+    def encode(self, text: str) -> list[int]:
         known = self._ids
         return [known[word] if word in known else self._learn(word) for word in words_of(text)]
 
-    def encode_batch(self, texts: Sequence[str], place: Place = "start") -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
 
     def spell(self, ids: Iterable[int]) -> str:

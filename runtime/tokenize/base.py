@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Place", "TextCodec", "Vocabulary", "utf8"]
 
 # Where a text stands: at the start of a prompt, behind a control token, or behind other tokens that
-# it goes on from. Some vocabularies put a space before a text in the first two.
+# it goes on from.
 Place = Literal["start", "control", "text"]
 
 NAMES_IN_MESSAGES = 20
@@ -72,11 +72,11 @@ class TextCodec(Protocol):
         """What a template may print by name: `bos_token`, `eos_token` and the like."""
         ...
 
-    def encode(self, text: str, place: Place = "start") -> list[int]:
+    def encode(self, text: str) -> list[int]:
         """The ids of `text` as data: never a control id, whatever it spells."""
         ...
 
-    def encode_batch(self, texts: Sequence[str], place: Place = "start") -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """As `encode` for each text."""
         ...
 
@@ -85,6 +85,11 @@ class TextCodec(Protocol):
         ...
 
     def token_bytes(self, token_id: int) -> bytes: ...
+
+    def placed(self, text: str, place: Place) -> str:
+        """What is to be encoded for a text that stands there: vocabularies that SentencePiece made
+        have a space before the first word."""
+        ...
 
     def control(self, name: str) -> int:
         """The id of the control token of that exact name."""
@@ -106,6 +111,8 @@ class Vocabulary:
     chat_template: str | None = field(repr=False)
     template_variables: Mapping[str, str] = field(repr=False)
     control_ids: frozenset[int] = field(init=False, repr=False)  # those of control_names
+    spaced: frozenset[Place] = field(default=frozenset(), kw_only=True)  # a text gets a space there
+    doubles_spaces: bool = field(default=True, kw_only=True)  # also one that begins with a space
 
     @property
     def vocab_size(self) -> int:
@@ -131,6 +138,11 @@ class Vocabulary:
                 f"{token_id!r} is no token id of {self.name}, which has 0 to {len(self.table) - 1}"
             )
         return self.table[token_id]
+
+    def placed(self, text: str, place: Place) -> str:
+        if not text or place not in self.spaced or (text[0] == " " and not self.doubles_spaces):
+            return text
+        return " " + text
 
     def decode(self, ids: Iterable[int]) -> str:
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")

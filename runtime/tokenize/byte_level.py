@@ -13,8 +13,6 @@ from .base import Vocabulary, utf8
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .base import Place
-
 __all__ = ["CHATML", "ByteTokenizer"]
 
 CHATML = (
@@ -57,8 +55,8 @@ class ByteTokenizer(Vocabulary):
             template_variables={} if eos is None else {"eos_token": eos},
         )
 
-    def encode(self, text: str, place: Place = "start") -> list[int]:
+    def encode(self, text: str) -> list[int]:
         return list(utf8(text))
 
-    def encode_batch(self, texts: Sequence[str], place: Place = "start") -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]

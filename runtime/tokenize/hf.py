@@ -1,14 +1,13 @@
 """The codec of a transformers folder: its tokenizer.json, run by the `tokenizers` package.
 
 Text is data: control tokens are taken out of what text is matched against, so no text can spell
-one, and nothing is put around a text. Of the steps that remain, one depends on where a text stands:
-vocabularies made by SentencePiece put a space before the first word of a text, and not before one
-that goes on. This module does not know weights, or what a conversation looks like.
+one, and nothing is put around a text. The step that puts a space before the first word is left out
+too: where it applies, `placed` does it. This module does not know weights, or what a conversation
+looks like.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from .merges import BYTE_OF_CHARACTER, BYTE_PIECE, piece_bytes
 from .tokenizer import END_OF_TURN_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from .base import Place
@@ -42,7 +41,7 @@ Table = dict[str, Any]
 class FolderTokenizer(Vocabulary):
     """Immutable, safe from any thread."""
 
-    _backends: Mapping[Place, tokenizers.Tokenizer] = field(repr=False)
+    _backend: tokenizers.Tokenizer = field(repr=False)
     _unknown_id: int | None = None
 
     @classmethod
@@ -83,21 +82,22 @@ class FolderTokenizer(Vocabulary):
             fingerprint=_fingerprint(rules, ends),
             chat_template=template,
             template_variables=named,
-            _backends=_backends(rules, controls, path),
+            spaced=_spaced(rules),
+            doubles_spaces=_has_step(rules, "Prepend"),
+            _backend=_backend(rules, controls, path),
             _unknown_id=_unknown_id(rules, tokens),
         )
 
-    def encode(self, text: str, place: Place = "start") -> list[int]:
+    def encode(self, text: str) -> list[int]:
         utf8(text)
-        ids = list(self._backends[place].encode(text, add_special_tokens=False).ids)
+        ids = list(self._backend.encode(text, add_special_tokens=False).ids)
         self._check(ids, text)
         return ids
 
-    def encode_batch(self, texts: Sequence[str], place: Place = "start") -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         for text in texts:
             utf8(text)
-        backend = self._backends[place]
-        encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         batch = [list(encoding.ids) for encoding in encodings]
         for ids, text in zip(batch, texts, strict=True):
             self._check(ids, text)
@@ -106,7 +106,7 @@ class FolderTokenizer(Vocabulary):
     def _check(self, ids: list[int], text: str) -> None:
         """Text that no token spells must not become the unknown token silently."""
         if self._unknown_id is not None and self._unknown_id in ids:
-            encoding = self._backends["text"].encode(text, add_special_tokens=False)
+            encoding = self._backend.encode(text, add_special_tokens=False)
             places = zip(encoding.ids, encoding.offsets, strict=True)
             begin, end = next((o for i, o in places if i == self._unknown_id), (0, 1))
             raise UsageError(
@@ -225,14 +225,18 @@ def _bytes_of_tokens(
 
 
 def _has_step(rules: Table, kind: str) -> bool:
-    """Whether a step of that type cuts words or puts tokens together."""
-    steps = [rules.get("pre_tokenizer") or {}, rules.get("decoder") or {}]
+    steps = _steps(rules, ("normalizer", "pre_tokenizer", "decoder"))
+    return any(step.get("type") == kind for step in steps)
+
+
+def _steps(rules: Table, keys: Sequence[str]) -> Iterator[Table]:
+    """The steps under these keys, those within others too."""
+    steps = [rules.get(key) or {} for key in keys]
     while steps:
         step = steps.pop()
-        if step.get("type") == kind:
-            return True
-        steps += (step.get("pretokenizers") or []) + (step.get("decoders") or [])
-    return False
+        yield step
+        for inner in ("normalizers", "pretokenizers", "decoders"):
+            steps += step.get(inner) or []
 
 
 def _byte_level(token: str, path: Path) -> bytes:
@@ -257,19 +261,24 @@ def _unknown_id(rules: Table, tokens: Sequence[str]) -> int | None:
 # Backends ----------------------------------------------------------------------------------------
 
 
-def _backends(
-    rules: Table, controls: Mapping[str, int], path: Path
-) -> dict[Place, tokenizers.Tokenizer]:
-    """One for each place that a text may stand at; they are the same where nothing depends on
-    it."""
+def _backend(rules: Table, controls: Mapping[str, int], path: Path) -> tokenizers.Tokenizer:
     plain = _without_controls(rules, controls)
-    continuing = copy.deepcopy(plain)
-    continuing["normalizer"] = _without_prefix(continuing.get("normalizer"))
-    continuing["pre_tokenizer"] = _without_prefix(continuing.get("pre_tokenizer"))
-    first_only = _prefixes_first_only(plain.get("pre_tokenizer"))
-    start = _build(plain, path)
-    text = _build(continuing, path) if continuing != plain else start
-    return {"start": start, "control": text if first_only else start, "text": text}
+    plain["normalizer"] = _without_prefix(plain.get("normalizer"))
+    plain["pre_tokenizer"] = _without_prefix(plain.get("pre_tokenizer"))
+    try:
+        return tokenizers.Tokenizer.from_str(json.dumps(plain))
+    except Exception as error:  # the binding raises nothing narrower
+        raise ModelFileError(f"{path} cannot be used: {error}") from error
+
+
+def _spaced(rules: Table) -> frozenset[Place]:
+    """Where the rules put a space before a text."""
+    for step in _steps(rules, ("normalizer", "pre_tokenizer")):
+        kind, scheme = step.get("type"), step.get("prepend_scheme", "always")
+        prefixes = kind == "Prepend" or (kind == "Metaspace" and scheme != "never")
+        if prefixes or step.get("add_prefix_space"):
+            return frozenset(("start",) if scheme == "first" else ("start", "control"))
+    return frozenset()
 
 
 def _without_controls(rules: Table, controls: Mapping[str, int]) -> Table:
@@ -326,21 +335,6 @@ def _without_prefix(step: object) -> object:
             steps = [_without_prefix(each) for each in step[key]]
             return {**step, key: [each for each in steps if each is not None]}
     return step
-
-
-def _prefixes_first_only(step: object) -> bool:
-    if not isinstance(step, dict):
-        return False
-    if step.get("prepend_scheme") == "first":
-        return True
-    return any(_prefixes_first_only(each) for each in step.get("pretokenizers") or ())
-
-
-def _build(rules: Table, path: Path) -> tokenizers.Tokenizer:
-    try:
-        return tokenizers.Tokenizer.from_str(json.dumps(rules))
-    except Exception as error:  # the binding raises nothing narrower
-        raise ModelFileError(f"{path} cannot be used: {error}") from error
 
 
 def _fingerprint(rules: Table, ends: frozenset[int]) -> str:

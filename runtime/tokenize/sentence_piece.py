@@ -1,9 +1,9 @@
 """The codec of a model file whose vocabulary SentencePiece made: scored pieces, merged best first.
 
 The file's pieces are written as the model that the `sentencepiece` package reads; the package does
-the rest. Control tokens are no pieces of that model, so no text can spell one. SentencePiece puts a
-space before a text; one that goes on from other tokens gets none. This module does not know where
-the header comes from.
+the rest. Control tokens are no pieces of that model, so no text can spell one. The space that
+SentencePiece puts before a text is left to `placed`. This module does not know where the header
+comes from.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from .merges import read_pieces
 from .tokenizer import END_OF_TURN_NAMES, template_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from .base import Place
     from .merges import Header, PieceVocabulary
 
 __all__ = ["SentencePieceTokenizer"]
@@ -42,7 +41,7 @@ NAME, ADD_DUMMY_PREFIX, REMOVE_EXTRA_SPACES = 1, 3, 4
 class SentencePieceTokenizer(Vocabulary):
     """Immutable, safe from any thread."""
 
-    _processors: Mapping[Place, sentencepiece.SentencePieceProcessor] = field(repr=False)
+    _processor: sentencepiece.SentencePieceProcessor = field(repr=False)
     _unknown_id: int | None = None
 
     @classmethod
@@ -55,8 +54,6 @@ class SentencePieceTokenizer(Vocabulary):
         ids = vocabulary.special_ids
         ends = frozenset(ids[name] for name in ("eos", "eot", "eom") if name in ids)
         turns = frozenset(controls[name] for name in END_OF_TURN_NAMES if name in controls)
-        plain = _processor(vocabulary, adds_prefix=False)
-        prefixed = _processor(vocabulary, adds_prefix=True) if vocabulary.adds_prefix else plain
         return cls(
             name=vocabulary.name,
             table=vocabulary.bytes_of_tokens(frozenset(controls.values())),
@@ -68,30 +65,27 @@ class SentencePieceTokenizer(Vocabulary):
             fingerprint=_fingerprint(vocabulary),
             chat_template=vocabulary.chat_template,
             template_variables=template_variables(vocabulary.tokens, ids),
-            _processors={"start": prefixed, "control": prefixed, "text": plain},
+            spaced=frozenset(("start", "control")) if vocabulary.adds_prefix else frozenset(),
+            _processor=_processor(vocabulary),
             _unknown_id=None if vocabulary.falls_back_to_bytes else ids.get("unknown"),
         )
 
-    def encode(self, text: str, place: Place = "start") -> list[int]:
+    def encode(self, text: str) -> list[int]:
         utf8(text)
-        ids = list(self._processors[place].encode(text))
+        ids = list(self._processor.encode(text))
         if self._unknown_id is not None and self._unknown_id in ids:
-            strange = next(
-                c for c in text if self._unknown_id in self._processors["text"].encode(c)
-            )
+            strange = next(c for c in text if self._unknown_id in self._processor.encode(c))
             raise UsageError(
                 f"character {text.index(strange)} of the text, {strange!r}, has no token in "
                 f"{self.name}; remove or replace it"
             )
         return ids
 
-    def encode_batch(self, texts: Sequence[str], place: Place = "start") -> list[list[int]]:
-        return [self.encode(text, place) for text in texts]
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
 
 
-def _processor(
-    vocabulary: PieceVocabulary, *, adds_prefix: bool
-) -> sentencepiece.SentencePieceProcessor:
+def _processor(vocabulary: PieceVocabulary) -> sentencepiece.SentencePieceProcessor:
     pieces = b"".join(
         _message(
             PIECES,
@@ -101,7 +95,7 @@ def _processor(
     )
     trainer = _integer(MODEL_TYPE, BPE if vocabulary.is_bpe else UNIGRAM)
     trainer += _integer(BYTE_FALLBACK, int(vocabulary.falls_back_to_bytes))
-    normalizer = _text(NAME, "identity") + _integer(ADD_DUMMY_PREFIX, int(adds_prefix))
+    normalizer = _text(NAME, "identity") + _integer(ADD_DUMMY_PREFIX, 0)
     normalizer += _integer(REMOVE_EXTRA_SPACES, 0)
     model = pieces + _message(TRAINER, trainer) + _message(NORMALIZER, normalizer)
     try:

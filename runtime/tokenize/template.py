@@ -49,11 +49,11 @@ def encode_pieces(codec: TextCodec, pieces: Iterable[Piece]) -> list[int]:
         if isinstance(piece, str):
             run.append(piece)
             continue
-        ids += codec.encode("".join(run), place) if any(run) else ()
+        ids += codec.encode(codec.placed("".join(run), place))
         ids.append(piece.id)
         run.clear()
         place = "control"
-    return ids + (codec.encode("".join(run), place) if any(run) else [])
+    return ids + codec.encode(codec.placed("".join(run), place))
 
 
 class _View(NamedTuple):

@@ -24,8 +24,6 @@ from .pretokenize import PreTokenizerRule, rule_for
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .base import Place
-
 __all__ = ["END_OF_TURN_NAMES", "Tokenizer", "template_variables"]
 
 # Besides the end of a sequence, what models are known to end an assistant's turn with.
@@ -67,11 +65,11 @@ class Tokenizer(Vocabulary):
             _missing=_missing_bytes(table),
         )
 
-    def encode(self, text: str, place: Place = "start") -> list[int]:
+    def encode(self, text: str) -> list[int]:
         self._check(text)
         return list(self._backend.encode(text, add_special_tokens=False).ids)
 
-    def encode_batch(self, texts: Sequence[str], place: Place = "start") -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         for text in texts:
             self._check(text)
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)

@@ -17,7 +17,6 @@ from furcate.runtime.tokenize.turns import Control, Edge, Trims, Turn
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from furcate.runtime.tokenize.base import Place
     from furcate.runtime.tokenize.turns import Message, Mode, Piece
 
 START, END = Control("<|im_start|>", 257), Control("<|im_end|>", 258)
@@ -99,9 +98,9 @@ def test_a_content_adds_no_control_token(content: str) -> None:
 
 def test_text_between_control_tokens_is_encoded_as_a_whole() -> None:
     class Recording(ByteTokenizer):
-        def encode(self, text: str, place: Place = "start") -> list[int]:
+        def encode(self, text: str) -> list[int]:
             runs.append(text)
-            return super().encode(text, place)
+            return super().encode(text)
 
     runs: list[str] = []
     ids = encode_pieces(Recording(), ["user\n", " hi ", END, "\n", START, "assistant\n"])
