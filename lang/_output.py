@@ -24,13 +24,14 @@ __all__ = ["TEXT", "Output", "choice_output", "output_of"]
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """`parse` turns the text into the value, None leaves the text. `whole`: a cut text has no
-    value."""
+    """`parse` turns the text into the value, None leaves the text; `so_far` does what it can with
+    the beginning of one. `whole`: a cut text has no value."""
 
     constraint: Constraint | None = None
     stops: tuple[str, ...] = ()
     parse: Callable[[str], object] | None = None
     whole: bool = False
+    so_far: Callable[[str], object] | None = None
 
 
 TEXT = Output()
@@ -86,9 +87,10 @@ def _build_typed(as_type: object) -> Output:
     texts = _bare_texts(as_type)
     if texts is not None:
         parse = _reader(as_type, json_text=False)
-        return Output(alternation(texts), parse=parse, whole=True)
+        return Output(alternation(texts), (), parse, True, _beginnings(as_type, json_text=False))
     constraint = json_constraint(_schema(as_type))
-    return Output(constraint, parse=_reader(as_type, json_text=True), whole=True)
+    parse = _reader(as_type, json_text=True)
+    return Output(constraint, (), parse, True, _beginnings(as_type, json_text=True))
 
 
 def _bare_texts(as_type: object) -> tuple[str, ...] | None:
@@ -106,6 +108,15 @@ def _schema(as_type: object) -> dict[str, object]:
     from ._schema import schema_of  # imports pydantic, which typed programs only need
 
     return schema_of(as_type)
+
+
+def _beginnings(as_type: object, *, json_text: bool) -> Callable[[str], object]:
+    def read(text: str) -> object:
+        from ._partial import partial_json, partial_text  # as below
+
+        return partial_json(as_type, text) if json_text else partial_text(as_type, text)
+
+    return read
 
 
 def _reader(as_type: object, *, json_text: bool) -> Callable[[str], object]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from furcate.errors import FurcateError, Truncated, WireError
+from furcate.errors import FurcateError, GenerationError, Truncated, WireError
 from furcate.protocol.message import Data, Element, ValueMeta
 
 from ._output import TEXT, Output
 from ._sampling import Report
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ._enclosure import Enclosure
 
 __all__ = ["Failure", "Slot"]
@@ -49,6 +51,7 @@ class Slot:
     failure: Failure | None = None
     pieces: dict[int, str] = field(default_factory=dict)
     enclosure: Enclosure | None = None  # of a value in a region: each run has another one
+    reasoning: Slot | None = None  # what was thought before this output
     is_copy: bool = False  # of a value that is told of too
     is_list: bool = False  # one element a child, None where it failed
     _parsed: list[object] = field(default_factory=list)
@@ -71,6 +74,24 @@ class Slot:
                 self._check_whole()
             self._parsed.append(self._value_of(self._plain))
         return self._parsed[0]
+
+    def partial(self) -> object:
+        """The value, or as much of it as there is: nothing before the first character."""
+        if self.settled and self.failure is None:
+            try:
+                return self.value()
+            except GenerationError:  # it was cut, or does not fit
+                texts: Mapping[int, str] = dict(enumerate(self.texts()))
+        else:
+            texts = self.pieces
+        if self.choices is not None:
+            return None
+        parts = [self._partial(texts.get(sample)) for sample in range(self.samples)]
+        return parts if self.samples > 1 else parts[0]
+
+    def _partial(self, text: str | None) -> object:
+        so_far = self.output.so_far
+        return text if text is None or so_far is None else so_far(text)
 
     def judge(self, text: str, finish: str) -> object:
         """The value of an output that ended so. Raises like `value`."""

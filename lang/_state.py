@@ -24,7 +24,7 @@ from ._slot import Failure, Slot
 from ._stream import Events, Walk, drive, drive_async, walk_branch, walk_variable
 from ._switch import record_switch
 from ._transcript import Message, known_text, messages_of
-from ._variables import find, force, force_async, ref_of, slot_of
+from ._variables import find, force, force_async, partial, ref_of, slot_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -228,6 +228,18 @@ class ProgramState:
     def set_var(self, name: str, value: object) -> None:
         """The same as `state[name] = value`."""
         self[name] = value
+
+    def partial(self, name: str) -> Any:
+        """The variable as far as it has come, while the program streams; waits for nothing.
+
+        None before the first character. Of a typed value a beginning in the form of its type: a
+        model or dataclass whose fields are None where they have not come, lists and dicts with what
+        they have so far, and None for a part that is no value of its type yet. Text that is checked
+        comes when it is accepted. Once the value is there, it is the value.
+        """
+        program = self._program
+        program.check_may_read(repr(name))
+        return None if self._may_come(name) else partial(program, find(self._branch, name))
 
     async def aget(self, name: str) -> Any:
         """`state[name]` for async programs: waits without blocking the event loop."""

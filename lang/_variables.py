@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from ._branch import Branch, Variable
     from ._program import Program
 
-__all__ = ["decided", "find", "force", "force_async", "ref_of", "ref_of_variable", "slot_of"]
+__all__ = [
+    "decided",
+    "find",
+    "force",
+    "force_async",
+    "partial",
+    "ref_of",
+    "ref_of_variable",
+    "slot_of",
+]
 
 
 class _UnknownVariable(UsageError, KeyError):
@@ -66,6 +75,28 @@ async def force_async(program: Program, variable: Variable) -> object:
     if isinstance(variable, Local) and isinstance(variable.value, Ref):
         return await variable.value.aget()
     return force(program, variable)
+
+
+def partial(program: Program, variable: Variable) -> object:
+    """The value as far as it has come; waits for nothing."""
+    match variable:
+        case Slot():
+            if not (program.streams or variable.settled):
+                raise UsageError(
+                    f"{variable.label} has nothing to show before it is there: run the program "
+                    f"with stream=True, or with astart()"
+                )
+            return variable.partial()
+        case Gathered(elements):
+            return [partial(program, element) for element in elements]
+        case Local(Ref() as ref):
+            return partial(program, ref.slot)
+        case Local(value):
+            return value
+        case Elected(order):
+            return partial(program, variable.chosen) if order.settled and order.data else None
+        case _:
+            return None
 
 
 def decided(program: Program, elected: Elected[Variable]) -> Variable:
