@@ -63,9 +63,10 @@ def listen_tcp(context: Context, address: TcpAddress, keys: ServerKeys | None) -
         socket.bind(address.endpoint)
     except zmq.ZMQError as error:
         socket.close(0)
+        why = os.strerror(error.errno)
         raise UsageError(
-            f"nothing can listen at {address.text!r}: {os.strerror(error.errno)}; name another port with "
-            "--listen, or port 0 for any that is free"
+            f"nothing can listen at {address.text!r}: {why}; name another port with --listen, or "
+            "port 0 for any that is free"
         ) from error
     bound = socket.getsockopt(zmq.LAST_ENDPOINT)
     assert isinstance(bound, bytes)
