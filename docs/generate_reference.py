@@ -18,6 +18,8 @@ from furcate.runtime.config import config_flags
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from furcate.runtime.model.family import Family
+
 __all__ = ["PAGES", "pages", "write"]
 
 PAGES = Path(__file__).parent / "reference"
@@ -62,6 +64,16 @@ def names_table() -> str:
             shown = name if name in GIVEN else signature_of(name, public)
             rows.append((f"`{shown}`", summary_of(public)))
     return table(("Name", "What it is"), rows)
+
+
+def families_table() -> str:
+    from furcate.runtime.model.registry import FAMILIES  # torch comes with it
+
+    types: dict[Family, list[str]] = {}
+    for model_type, family in FAMILIES.items():
+        types.setdefault(family, []).append(f"`{model_type}`")
+    rows = [(family.title, ", ".join(names), family.adds) for family, names in types.items()]
+    return table(("Family", "`model_type`", "What it adds"), rows)
 
 
 def members_table(kind: type) -> str:
@@ -119,6 +131,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "options": options_table,
     "errors": errors_table,
     "names": names_table,
+    "families": families_table,
 }
 
 

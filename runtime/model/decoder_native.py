@@ -79,7 +79,6 @@ def _extras(config: DecoderConfig, attention: AttentionConfig) -> dict[str, bool
         "norms after sublayers": config.norms != "before",
         f"{feed_forward.activation} gates": feed_forward.activation != "silu",
         "heads that are rotated in part": any(rope.size < attention.head_dim for rope in ropes),
-        "scaled rotations": any(rope.scale != 1.0 for rope in ropes),
         "scaled residuals": config.residual_scale != 1.0,
         "scaled or capped logits": config.logit_scale != 1.0 or config.logit_softcap is not None,
     }
@@ -155,7 +154,9 @@ def _define(config: DecoderConfig, weights: _Weights, builder: ForwardBuilder) -
         is_interleaved = rope is not None and rope.interleaved
         builder.rotate(number, qkv, q, angles[rope], head_dim, is_interleaved)
         attended = rows_for(layer.output, "attended")
-        builder.attend(number, q, attended, attention.scale)
+        # Rotations that are scaled scale the scores, by their square.
+        scale = attention.scale * (rope.scale**2 if rope else 1.0)
+        builder.attend(number, q, attended, scale)
         builder.linear(attended, layer.output, hidden, "add")
         normed = rows_for(layer.gate_up, "normed")
         builder.norm(hidden, layer.feed_forward_norm, config.norm_eps, normed)

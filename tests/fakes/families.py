@@ -109,17 +109,18 @@ FAMILIES: Mapping[str, TinyFamily] = {
     "llama, dynamic rope": TinyFamily(
         "Llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}
     ),
+    "llama, yarn rope": TinyFamily("Llama", {"rope_parameters": YARN_ROPE}),
     "mistral": TinyFamily("Mistral", WINDOW),
     "mistral, whole": TinyFamily("Mistral", {"sliding_window": None}),
     "qwen2": TinyFamily("Qwen2", {"rope_parameters": YARN_ROPE}),
     "qwen2, window": TinyFamily(
         "Qwen2", {**WINDOW, "use_sliding_window": True, "max_window_layers": 1}
     ),
-    "qwen3": TinyFamily("Qwen3", {"head_dim": 24, "tie_word_embeddings": True}),
+    "qwen3": TinyFamily("Qwen3", {"head_dim": 32, "tie_word_embeddings": True}),
     "gemma2": TinyFamily("Gemma2", {**WINDOW, "head_dim": 32, "query_pre_attn_scalar": 30}),
     "gemma3": TinyFamily(
         "Gemma3",
-        {**WINDOW, **LOCAL_AND_WHOLE, "head_dim": 24, "query_pre_attn_scalar": 20},
+        {**WINDOW, **LOCAL_AND_WHOLE, "head_dim": 32, "query_pre_attn_scalar": 20},
         config="Gemma3TextConfig",
     ),
     "phi3": TinyFamily("Phi3", WINDOW),
@@ -145,7 +146,7 @@ FAMILIES: Mapping[str, TinyFamily] = {
     "qwen3 moe": TinyFamily(
         "Qwen3Moe",
         {
-            "head_dim": 24,
+            "head_dim": 32,
             "num_experts": 8,
             "num_experts_per_tok": 3,
             "moe_intermediate_size": 32,
@@ -157,7 +158,7 @@ FAMILIES: Mapping[str, TinyFamily] = {
         "GptOss",
         {
             **WINDOW,
-            "head_dim": 24,
+            "head_dim": 32,
             "num_local_experts": 4,
             "num_experts_per_tok": 2,
             "rope_parameters": {**YARN_ROPE, "truncate": False},

@@ -23,11 +23,11 @@ from tests.fakes.families import FAMILIES, VOCAB_SIZE
 pytestmark = pytest.mark.slow
 
 IDS = np.random.default_rng(0).integers(0, VOCAB_SIZE, 300).astype(np.int32)
-NATIVE = ["llama", "mistral, whole", "llama, dynamic rope", "smollm3"]
+NATIVE = ["llama", "mistral, whole", "llama, dynamic rope", "smollm3", "llama, yarn rope"]
 NOT_NATIVE = {
     "llama, llama3 rope, biases": "biases",
     "mistral": "attention windows",
-    "qwen2": "biases, scaled rotations",
+    "qwen2": "biases",
     "gemma2": "attention windows, capped scores, norms after sublayers, gelu_tanh gates, "
     "scaled or capped logits",
     "phi3": "attention windows",
