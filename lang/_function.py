@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    overload,
+)
 
 from furcate.errors import UsageError
 
@@ -22,6 +32,7 @@ from ._run import Call, run, run_async, start, start_async
 from ._session import check_session_name
 
 if TYPE_CHECKING:
+    from ._ref import Ref
     from ._state import ProgramState
     from .backend.session import Session
 
@@ -59,7 +70,7 @@ class Function(Generic[P, R]):
         self._bound: Mapping[str, object] = {}  # arguments that are fixed
         update_wrapper(self, body)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState[R]:
         """Outside of programs the same as `run`. Inside a program's body a part of that program:
         `s += sub(x)` runs the body of `sub` on `s`, which gets the variables that it sets;
         `call = sub(x); s += call; call.ret_value` is what it has returned."""
@@ -70,10 +81,10 @@ class Function(Generic[P, R]):
         return inline(self._part(args, kwargs), frame)  # type: ignore[return-value]
 
     @overload
-    def spawn(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState: ...
+    def spawn(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState[R]: ...
     @overload
-    def spawn(self, *args: Any, **kwargs: Any) -> ProgramState: ...
-    def spawn(self, *args: Any, **kwargs: Any) -> ProgramState:
+    def spawn(self, *args: Any, **kwargs: Any) -> ProgramState[R]: ...
+    def spawn(self, *args: Any, **kwargs: Any) -> ProgramState[R]:
         """Starts the program and returns its state at once. Inside a program's body it becomes a
         branch of that program, which begins with no text: Refs of one may be used in the other, and
         what fails fails the whole. An async body runs beside the one that spawns it."""
@@ -90,10 +101,10 @@ class Function(Generic[P, R]):
         return bound
 
     @overload
-    def run(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState: ...
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState[R]: ...
     @overload
-    def run(self, *args: Any, **kwargs: Any) -> ProgramState: ...
-    def run(self, *args: Any, **kwargs: Any) -> ProgramState:
+    def run(self, *args: Any, **kwargs: Any) -> ProgramState[R]: ...
+    def run(self, *args: Any, **kwargs: Any) -> ProgramState[R]:
         """Runs the program to its end and returns its state.
 
         Raises ProgramError, with the node, its source line and the cause, if something failed that
@@ -103,10 +114,10 @@ class Function(Generic[P, R]):
         return run(*self._call(args, kwargs))
 
     @overload
-    async def arun(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState: ...
+    async def arun(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState[R]: ...
     @overload
-    async def arun(self, *args: Any, **kwargs: Any) -> ProgramState: ...
-    async def arun(self, *args: Any, **kwargs: Any) -> ProgramState:
+    async def arun(self, *args: Any, **kwargs: Any) -> ProgramState[R]: ...
+    async def arun(self, *args: Any, **kwargs: Any) -> ProgramState[R]:
         """`run` without blocking the event loop. The body may be `async def`: it reads values with
         `await s.aget("x")`. A plain body runs in a worker thread."""
         call, options = self._call(args, kwargs)
@@ -115,10 +126,10 @@ class Function(Generic[P, R]):
         return await run_async(call, options)
 
     @overload
-    async def astart(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState: ...
+    async def astart(self, *args: P.args, **kwargs: P.kwargs) -> ProgramState[R]: ...
     @overload
-    async def astart(self, *args: Any, **kwargs: Any) -> ProgramState: ...
-    async def astart(self, *args: Any, **kwargs: Any) -> ProgramState:
+    async def astart(self, *args: Any, **kwargs: Any) -> ProgramState[R]: ...
+    async def astart(self, *args: Any, **kwargs: Any) -> ProgramState[R]:
         """Starts the program, streaming, and returns its state at once."""
         call, options = self._call(args, {"stream": True, **kwargs})
         return await start_async(call, options)
@@ -133,7 +144,7 @@ class Function(Generic[P, R]):
         generator_style: Literal[False] = ...,
         num_threads: int | Literal["auto"] = ...,
         **kwargs: Any,
-    ) -> list[ProgramState]: ...
+    ) -> list[ProgramState[R]]: ...
     @overload
     def run_batch(
         self,
@@ -144,7 +155,7 @@ class Function(Generic[P, R]):
         generator_style: Literal[True, "as_finished"],
         num_threads: int | Literal["auto"] = ...,
         **kwargs: Any,
-    ) -> Iterator[ProgramState]: ...
+    ) -> Iterator[ProgramState[R]]: ...
     def run_batch(
         self,
         items: Sequence[Item],
@@ -154,7 +165,7 @@ class Function(Generic[P, R]):
         generator_style: bool | Literal["as_finished"] = False,
         num_threads: int | Literal["auto"] = "auto",
         **kwargs: Any,
-    ) -> list[ProgramState] | Iterator[ProgramState]:
+    ) -> list[ProgramState[R]] | Iterator[ProgramState[R]]:
         """Runs the program over items, each a dict of arguments or a tuple of them; the states come
         in the order of the items.
 
@@ -176,7 +187,7 @@ class Function(Generic[P, R]):
         threads = num_threads_of(num_threads)
         calls, options = self._calls(items, kwargs)
         if calls and calls[0].is_async:
-            states: Iterator[ProgramState] = iter(
+            states: Iterator[ProgramState[R]] = iter(
                 run_async_batch(calls, options, on_error, in_order)
             )
         elif in_order:
@@ -268,18 +279,38 @@ class Function(Generic[P, R]):
         return f"<program {self._name}{f'({bound})' if bound else ''}>"
 
 
+class Decorator(Protocol):
+    """`@function(...)`. What is returned by reference is a value in the end, and what a coroutine
+    gives is what it returns."""
+
+    @overload
+    def __call__(
+        self, body: Callable[Concatenate[ProgramState, P], Coroutine[Any, Any, R]], /
+    ) -> Function[P, R]: ...
+    @overload
+    def __call__(
+        self, body: Callable[Concatenate[ProgramState, P], Ref], /
+    ) -> Function[P, Any]: ...
+    @overload
+    def __call__(self, body: Callable[Concatenate[ProgramState, P], R], /) -> Function[P, R]: ...
+
+
+@overload
+def function(
+    body: Callable[Concatenate[ProgramState, P], Coroutine[Any, Any, R]],
+) -> Function[P, R]: ...
+@overload
+def function(body: Callable[Concatenate[ProgramState, P], Ref]) -> Function[P, Any]: ...
 @overload
 def function(body: Callable[Concatenate[ProgramState, P], R]) -> Function[P, R]: ...
 @overload
-def function(
-    *, graph: Literal["require"] | None = None, peephole: bool = True
-) -> Callable[[Callable[Concatenate[ProgramState, P], R]], Function[P, R]]: ...
+def function(*, graph: Literal["require"] | None = None, peephole: bool = True) -> Decorator: ...
 def function(
     body: Callable[Concatenate[ProgramState, P], R] | None = None,
     *,
     graph: Literal["require"] | None = None,
     peephole: bool = True,
-) -> Function[P, R] | Callable[[Callable[Concatenate[ProgramState, P], R]], Function[P, R]]:
+) -> object:
     """Makes a function a program; its first parameter is the state that it appends to.
 
     The body runs once a run, as ordinary Python with its real arguments; what it appends is

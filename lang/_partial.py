@@ -163,7 +163,7 @@ def _formed_array(
     as_type: object, origin: object, args: tuple[object, ...], data: list[object]
 ) -> object:
     if inspect.isclass(as_type) and issubclass(as_type, tuple) and hasattr(as_type, "_fields"):
-        hints, names = _hints(as_type), cast("tuple[str, ...]", as_type._fields)
+        hints, names = _hints(as_type), cast("tuple[str, ...]", getattr(as_type, "_fields", ()))
         there = [_formed(hints[name], value) for name, value in zip(names, data, strict=False)]
         padded = [*there, *[None] * (len(names) - len(there))]
         return cast("Callable[..., object]", as_type)(*padded)

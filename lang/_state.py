@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
+
+from typing_extensions import TypeVar
 
 from furcate.errors import Cancelled, ProgramError, UsageError
 
@@ -40,12 +42,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ProgramState"]
 
+R = TypeVar("R", default=Any, covariant=True)
 
-class ProgramState:
+
+class ProgramState(Generic[R]):
     """One branch of a running or finished program.
 
     `state += expr` appends; `state["x"]` waits for the variable and gives its value;
     `state.ref("x")` stands for it without waiting. Reading a value that failed raises ProgramError.
+
+    To a type checker the state that a run gives is a `ProgramState[R]` for a function that returns
+    an R.
     """
 
     def __init__(self, branch: Branch) -> None:
@@ -369,7 +376,7 @@ class ProgramState:
         return not self.error
 
     @property
-    def ret_value(self) -> Any:
+    def ret_value(self) -> R:
         """What the function returned, with Refs replaced by their values."""
         program, spawned = self._program, self._spawned
         if spawned is not None and not spawned.done():
@@ -381,7 +388,7 @@ class ProgramState:
         if program.body_error is not None:
             raise program.body_error
         self._returned = resolve(self._returned, program)
-        return self._returned
+        return cast("R", self._returned)
 
     @property
     def index(self) -> int:

@@ -40,7 +40,6 @@ def send_hints(streams: Streams, outbox: Outbox) -> None:
             if hint != (stream.hint or Hint(stream.id)):
                 stream.hint = hint
                 outbox.ask(hint)
-    streams.to_hint.clear()
 
 
 def _hints(program: Program) -> Iterator[tuple[Stream, Hint]]:
@@ -62,12 +61,12 @@ def _hints(program: Program) -> Iterator[tuple[Stream, Hint]]:
     for stream in others:
         if not stream.launched or stream.cancelled:
             continue
-        branch = attempts.get(stream)
-        if branch is None:  # one of several samples, which nothing comes after
+        owner = attempts.get(stream)
+        if owner is None:  # one of several samples, which nothing comes after
             yield stream, Hint(stream.id, next_use="dead")
         else:
-            path, num_waiting = outlook.path(branch), outlook.num_waiting(branch)
-            yield stream, Hint(stream.id, path, num_waiting, *outlook.next_use(branch, stream))
+            path, num_waiting = outlook.path(owner), outlook.num_waiting(owner)
+            yield stream, Hint(stream.id, path, num_waiting, *outlook.next_use(owner, stream))
 
 
 class _Outlook:
@@ -130,8 +129,8 @@ class _Outlook:
                 stream = child.branch.outlet.stream
                 pending = 0 if stream is None else stream.num_pending
                 longest = max(longest, pending + self.path(child.branch, depth + 1))
-        for child in _elected(branch):
-            longest = max(longest, self.path(child, depth + 1))
+        for elected in _elected(branch):
+            longest = max(longest, self.path(elected, depth + 1))
         for other in self._next.get(branch.id, ()):
             longest = max(longest, self._path_of_queue(other, depth + 1))
         self._paths[branch] = longest
