@@ -11,6 +11,7 @@ from ._group import StateGroup
 from ._info import flush_cache, get_server_info
 from ._meta import Scores
 from ._pin import Pinned
+from ._reasoning import separate_reasoning
 from ._ref import Ref, join
 from ._results import StreamEvent
 from ._role import (
@@ -67,6 +68,7 @@ __all__ = [
     "greedy_token_selection",
     "join",
     "select",
+    "separate_reasoning",
     "set_default_backend",
     "special",
     "stop_loop",

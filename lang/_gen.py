@@ -12,6 +12,7 @@ from ._expr import Expr
 from ._output import Output, choice_output, output_of
 from ._sampling import Keywords, collect
 from ._select import SelectExpr, build_select, check_name
+from ._thinking import ReasoningOption, Thinking, thinking_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ class GenExpr(Expr):
     sampling: Keywords = field(default_factory=dict)
     save_stop: str | None = None
     checking: Checking | None = None
+    thinking: Thinking | None = None
 
 
 def gen(
@@ -66,6 +68,8 @@ def gen(
     check: Check | None = None,
     retries: int | None = None,
     save_stop: str | None = None,
+    reasoning: ReasoningOption = None,
+    max_thinking: int | None = None,
 ) -> Expr:
     """Generates text, appends it, and stores it as `name`.
 
@@ -85,6 +89,12 @@ def gen(
     says what is wrong, or an error refuses it. Up to `retries` other outputs, drawn anew from the
     same prefix, then take the place of one that was refused or cut or does not fit its type; after
     the last the node fails. What follows waits for the check, and so does the text of a stream.
+
+    `reasoning` keeps what the model thinks before it answers apart from the answer: the variable
+    `name_reasoning_content` gets that, and all else that is said here about the output is about the
+    answer. "auto" where the model begins to think by itself, True in any case; both know the
+    markers of the models that have some, a pair of strings names others. `max_thinking` tokens of
+    `max_tokens` at most are thought, then the answer begins.
 
     `choices` makes it a `select`; `type` then reads the chosen text.
 
@@ -125,9 +135,11 @@ def gen(
             raise UsageError(f"choices_method={choices_method!r} has no effect without choices")
         output = output_of(dtype, regex, json_schema, type)
         checking = checking_of(check, retries, output)
-        return GenExpr(name, output, sampling, save_stop, checking)
+        thinking = thinking_of(reasoning, max_thinking)
+        return GenExpr(name, output, sampling, save_stop, checking, thinking)
     shapes: dict[str, object] = {"dtype": dtype, "regex": regex, "json_schema": json_schema}
     shapes |= {"save_stop": save_stop, "check": check, "retries": retries}
+    shapes |= {"reasoning": reasoning or None, "max_thinking": max_thinking}
     useless = [key for key, value in (sampling | shapes).items() if value is not None]
     useless = [key for key in useless if key != "temperature"]
     if useless:

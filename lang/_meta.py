@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from furcate.errors import UsageError
 from furcate.protocol.message import ChoiceScores, TokenLogprob, ValueMeta
 
@@ -50,14 +52,21 @@ def scores_of(slot: Slot) -> Scores:
 def meta_info(slot: Slot) -> dict[str, object]:
     """Of a value; one that is still being generated has no reason to have finished."""
     meta = slot.meta if slot.meta is not None else ValueMeta()
+    thought = slot.reasoning.meta if slot.reasoning is not None else None
+    # The answer's prompt has the reasoning in it; who pays by token asks for what came before both.
+    first = thought.usage if thought is not None else meta.usage
+    usage = meta.usage + thought.usage if thought is not None else meta.usage
+    usage = structs.replace(usage, prompt=first.prompt)
     info: dict[str, object] = {
-        "prompt_tokens": meta.usage.prompt,
-        "completion_tokens": meta.usage.completion,
-        "cached_tokens": meta.usage.reused,
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "cached_tokens": first.reused,
         "finish_reason": _finish(meta) if slot.meta is not None else None,
-        "usage": meta.usage,
+        "usage": usage,
         "attempts": meta.attempts,
     }
+    if slot.reasoning is not None:
+        info["reasoning_tokens"] = thought.usage.completion if thought is not None else 0
     with_text = slot.report.with_text
     if meta.prompt_logprobs is not None or meta.logprobs is not None:
         prompt = (meta.prompt_logprobs or ())[slot.report.start :]

@@ -13,12 +13,13 @@ from ._expr import Concat, Expr, Part, TextExpr
 from ._gen import GenExpr
 from ._location import caller_location
 from ._program import program_error
-from ._ref import Ref
+from ._ref import Leaf, Ref
 from ._role import RoleEdge, RoleExpr
 from ._sampling import report, resolve
 from ._select import SelectExpr
 from ._special import SpecialExpr
 from ._stop import StopLoop, record_stop
+from ._thinking import reasoning_name
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -149,6 +150,9 @@ def _append_text(branch: Branch, text: str, location: str) -> None:
 
 def _append_ref(branch: Branch, ref: Ref, location: str) -> None:
     if ref.program is not branch.program:
+        if isinstance(ref, Leaf):
+            _append_text(branch, str(ref), location)
+            return
         raise UsageError(f"{ref!r} belongs to another program: append its value, ref.get()")
     if ref.slot.is_list:
         raise UsageError(f"{ref!r} is a list: append ref[0], or fc.join(separator, ref)")
@@ -163,6 +167,8 @@ def _append_gen(branch: Branch, expr: GenExpr, location: str) -> None:
     program = branch.program
     branch.check_free(expr.name)
     branch.check_free(expr.save_stop)
+    if expr.thinking is not None:
+        branch.check_free(reasoning_name(expr.name))
     sampling = resolve(expr.sampling, program.sampling, expr.output.stops)
     label = f"gen {expr.name!r}" if expr.name is not None else "gen"
     slot = program.new_slot(label, location, branch.number, expr.output)
@@ -177,11 +183,17 @@ def _append_gen(branch: Branch, expr: GenExpr, location: str) -> None:
         expr.checking.fit(sampling)
         check = program.callables.add(expr.checking.task(slot, program.callables.told))
         retries = expr.checking.retries
+    reasoning = None
+    if expr.thinking is not None:
+        expr.thinking.fit(sampling)
+        slot.reasoning = _thought(branch, expr.name, label, location)
+        reasoning = expr.thinking.node(slot.reasoning.value_id)
     node = Gen(
         branch.number,
         slot.value_id,
         _site(location, expr.name),
         sampling,
+        reasoning=reasoning,
         check=check,
         retries=retries,
         stopped_by=None if stop is None else stop.value_id,
@@ -190,6 +202,15 @@ def _append_gen(branch: Branch, expr: GenExpr, location: str) -> None:
     if stop is not None and expr.save_stop is not None:
         branch.set(expr.save_stop, stop)
     program.record(node, label, location, expr.output.constraint)
+
+
+def _thought(branch: Branch, name: str | None, label: str, location: str) -> Slot:
+    """Of what is thought before an output: a variable, and no part of what the turn says."""
+    slot = branch.program.new_slot(f"the reasoning of {label}", location, branch.number)
+    slot.name, slot.is_output = reasoning_name(name), True
+    if slot.name is not None:
+        branch.set(slot.name, slot)
+    return slot
 
 
 def _append_select(branch: Branch, expr: SelectExpr, location: str) -> None:

@@ -5,8 +5,9 @@ Kept for TextOf and Join. What of it the engine knows, and as which ids, is the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from furcate.errors import UsageError
 
@@ -20,16 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["Exact", "Piece", "RoleMark", "holes", "spell", "spell_all", "text_of", "turns_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Exact:
+class Exact(msgspec.Struct, frozen=True, gc=False):
     """Token ids that no tokenizer chose, and how they read."""
 
     ids: tuple[int, ...]
     spelling: str
 
 
-@dataclass(frozen=True, slots=True)
-class RoleMark(Exact):
+class RoleMark(Exact, frozen=True):
     """Before and behind what a turn says; no part of the text."""
 
     role: str

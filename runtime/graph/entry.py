@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
     from furcate.protocol.graph import Node
 
@@ -46,8 +48,7 @@ class Step(ABC):
         """All that the entry needs is there."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, eq=False):
     """`node` is a Share where the branch is a child that an ancestor joins, a Stance where it is a
     candidate of an Elect, a Step where it is control flow with the `outs`. The branch holds at the
     entry until all of `needs` are resolved; `args` are waited for by what the node begins."""

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 class Front:
     """`template` is None for a model without a chat template: a role is then that node's error.
-    `started_at` is the time of whoever drives it."""
+    `started_at` is the time of whoever drives it. Without `hints` the engine is sent none."""
 
     def __init__(
         self,
@@ -53,11 +53,13 @@ class Front:
         ready: EngineReady,
         limits: Limits | None = None,
         started_at: float = 0.0,
+        hints: bool = True,
     ) -> None:
         _check_ready(codec, ready)
         self._desk = Desk(Setting(codec, template, ready, limits or Limits()))
         self._desk.own_facts = self._facts
         self._started_at = started_at
+        self._hints = hints
         self._connections: dict[Hashable, Connection] = {}
 
     def connect(self, client: Hashable) -> None:
@@ -77,15 +79,18 @@ class Front:
         about. Raises ConnectionFailed for an engine that is another than the one before."""
         self._desk.streams.now = now
         touched: dict[Program, None] = {}
+        answers: list[EngineFacts] = []
         for event in events:
             if isinstance(event, EngineReady):
                 self._engine_is_ready(event)
             elif isinstance(event, EngineFacts):
-                self._desk.questions.answered(event)
+                answers.append(event)
             elif (program := self._desk.streams.program_of(event)) is not None:
                 touched[program] = None
                 self._receive(program, event)
         self._settle(touched)
+        for answer in answers:
+            self._desk.questions.answered(answer)
 
     def disconnect(self, client: Hashable) -> None:
         """The client has left or is gone: its programs are cancelled. Callable twice."""
@@ -158,7 +163,9 @@ class Front:
         if desk.outbox.has_engine:
             if desk.suspects.is_trial_over:
                 self._end_trial()
-            send_hints(desk.streams, desk.outbox)
+            if self._hints:
+                send_hints(desk.streams, desk.outbox)
+            desk.streams.to_hint.clear()
         return desk.outbox.take()
 
     @property

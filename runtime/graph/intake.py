@@ -156,8 +156,10 @@ class _Intake:
                 self._queue(branch, node, needs=(self._value(value),))
             case Gen(constraint=index):
                 constraint = None if index is None else self._constraint(index)
-                cell = self._declare(node.value, branch.id)
-                self._queue(branch, node, cell=cell, constraint=constraint)
+                cell, outs = self._declare(node.value, branch.id), tuple[Cell, ...]()
+                if node.reasoning is not None:
+                    outs = (self._declare(node.reasoning.value, branch.id),)
+                self._queue(branch, node, cell=cell, constraint=constraint, outs=outs)
                 if node.stopped_by is not None:
                     stop = self._declare(node.stopped_by, None)
                     self._program.derive(Derived(self._program, stop, (cell,), cell.what_stopped))

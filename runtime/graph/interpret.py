@@ -134,7 +134,9 @@ def _select(branch: Branch, entry: Entry, node: Select) -> None:
     program, codec = branch.program, branch.program.setting.codec
     _check_select(node, program)
     open_turn(branch)
-    rewound = rewind(codec.encode_batch, branch.outlet.open_run, node.choices)
+    outlet = branch.outlet
+    run = program.setting.opening(outlet.open_run, outlet.behind)
+    rewound = rewind(codec.encode_batch, run, node.choices)
     branch.outlet.close_run(rewound.prompt)
     stream = branch.outlet.settle(entry.ordinal)
     bos = () if codec.bos_id is None else (codec.bos_id,)

@@ -307,6 +307,8 @@ def _values_of(node: Node) -> Iterator[int]:
         yield node.value
     if isinstance(node, Gen) and node.stopped_by is not None:
         yield node.stopped_by
+    if isinstance(node, Gen) and node.reasoning is not None:
+        yield node.reasoning.value
     if isinstance(node, Elect):
         yield node.order
     if isinstance(node, (Switch, Loop, ForkOver)):

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
+from .markers import markers_named, model_markers
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from furcate.protocol.stream import EngineReady
-    from furcate.runtime.tokenize.base import TextCodec
+    from furcate.runtime.tokenize.base import Place, TextCodec
     from furcate.runtime.tokenize.template import ChatTemplate
 
     from .limits import Limits
+    from .markers import Markers
 
 __all__ = ["Setting"]
 
@@ -21,6 +24,7 @@ __all__ = ["Setting"]
 # 3 ms to encode, more than all else that the front does for a program.
 KEPT_RUNS = 256
 KEPT_CHARS = 32_768
+KEPT_MARKERS = 64
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,31 @@ class Setting:
         """Bytes of the longest token: a text cannot have fewer tokens than its share of these."""
         return max(1, max(map(len, self.codec.table), default=1))
 
+    def place_behind(self, ids: Sequence[int]) -> Place:
+        """Where a text stands that follows these."""
+        if not ids:
+            return "start"
+        return "control" if ids[-1] in self.codec.control_ids else "text"
+
+    def opening(self, run: str, behind: Place) -> str:
+        """The run, or where there is none, what a text that stands there begins with."""
+        return run or self.codec.placed("-", behind).removesuffix("-")
+
     def encode(self, text: str) -> tuple[int, ...]:
         """The codec's ids; those of the latest texts are remembered."""
         return self._kept(text) if len(text) <= KEPT_CHARS else tuple(self.codec.encode(text))
+
+    @cached_property
+    def markers(self) -> Markers | None:
+        """What the model writes around its reasoning, if it reasons."""
+        return model_markers(self.codec)
+
+    def markers_named(self, begin: str, end: str) -> Markers:
+        return self._markers(begin, end)
+
+    @cached_property
+    def _markers(self) -> Callable[[str, str], Markers]:
+        return lru_cache(KEPT_MARKERS)(lambda begin, end: markers_named(self.codec, begin, end))
 
     @cached_property
     def _kept(self) -> Callable[[str], tuple[int, ...]]:

@@ -91,6 +91,8 @@ SHAPES = {
 CHECKS = {
     "check": Row(accepts, 3),
     "retries": Row(2, 65, {"check": accepts}),
+    "reasoning": Row("auto", "maybe"),
+    "max_thinking": Row(5, -1, {"reasoning": "auto"}),
 }
 SELECT = {
     "name": Row("x", 3),
