@@ -65,6 +65,11 @@ class StateGroup:
             return StateGroup(self._parent, self._members[index])
         return self._members[index]
 
+    def __setitem__(self, index: int, value: ProgramState) -> None:
+        """What `group[0] += x` does at its end; nothing else can be set."""
+        if value is not self._members[index]:
+            raise UsageError(f"a group keeps its states: append with group[{index!r}] += x")
+
     def __iter__(self) -> Iterator[ProgramState]:
         return iter(self._members)  # type: ignore[arg-type]  # groups are for those who made them
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._program import Program
     from ._slot import Slot
 
-__all__ = ["Ref", "join", "let", "operand", "resolve"]
+__all__ = ["Leaf", "Ref", "join", "let", "operand", "resolve"]
 
 
 class Ref(Expr):
@@ -191,6 +191,18 @@ class Ref(Expr):
 
     def _let(self, op: LetOp, *args: Operand) -> Ref:
         return let(self._program, op, (ValueRef(self.slot.value_id), *args))
+
+
+class Leaf(Ref):
+    """A Ref in place of a value that the body only appends. Where that does not work it is the
+    value."""
+
+    __slots__ = ()
+
+    def _let(self, op: LetOp, *args: Operand) -> Ref:
+        if not all(isinstance(arg, str) for arg in args):
+            return getattr(self.get(), op)(*args)  # type: ignore[no-any-return]  # as it is written
+        return Leaf(self._program, super()._let(op, *args).slot)
 
 
 def let(program: Program, op: LetOp, args: tuple[Operand, ...]) -> Ref:
