@@ -36,7 +36,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class RoleMark(msgspec.Struct, frozen=True):
+class RoleMark(msgspec.Struct, frozen=True, gc=False):
     """In the log: a turn begins or ends here."""
 
     role: str

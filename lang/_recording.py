@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Recorded", "Recording", "Taken"]
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """A node with its source. `constraint` waits for its index in the connection's table, and so do
     those in the regions."""
 

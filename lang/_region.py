@@ -93,15 +93,17 @@ class Region:
 
     # Variables -----------------------------------------------------------------------------------
 
-    def seen(self, name: str, variable: Variable) -> Variable:
-        """What a variable from around the region is inside."""
+    def seen(self, name: str, variable: Variable, *, by_ref: bool = True) -> Variable:
+        """What a variable from around the region is inside; `by_ref` where it stays in the
+        graph."""
         if name not in self.known or self.known[name] is not variable:
             return variable  # set inside
         if self.is_loop:
-            if not isinstance(variable, Local) or isinstance(variable.value, Ref):
+            is_plain = isinstance(variable, Local) and not isinstance(variable.value, Ref)
+            if by_ref or not is_plain:
                 return self.carry(name)
             self.read_plainly.setdefault(name, caller_location())
-        return variable if self.parent is None else self.parent.seen(name, variable)
+        return variable if self.parent is None else self.parent.seen(name, variable, by_ref=by_ref)
 
     def carry(self, name: str) -> Slot:
         """Of a loop: what stands for the variable as it is when a run begins."""

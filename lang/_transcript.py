@@ -24,6 +24,7 @@ Message = dict[Literal["role", "content"], str]
 
 def messages_of(branch: Branch) -> list[Message]:
     """The turns; waits for their text."""
+    branch.program.check_may_read("messages()")
     if has_flow(branch):
         return _turns_there(branch)
     turns = _turns_before(branch)

@@ -34,8 +34,9 @@ class _UnknownVariable(UsageError, KeyError):
     __str__ = Exception.__str__
 
 
-def find(branch: Branch, name: str) -> Variable:
-    """The variable; raises UsageError, also a KeyError, where there is none."""
+def find(branch: Branch, name: str, *, by_ref: bool = False) -> Variable:
+    """The variable, to be read or, `by_ref`, to stay in the graph. Raises UsageError, also a KeyError,
+    where there is none."""
     if name not in branch.variables and branch.session is not None:
         if branch.program.region is not None:
             raise UsageError(
@@ -47,7 +48,7 @@ def find(branch: Branch, name: str) -> Variable:
         known = ", ".join(repr(known) for known in branch.variables) or "none so far"
         raise _UnknownVariable(f"no variable {name!r} on this branch; there are: {known}")
     region, variable = branch.program.region, branch.variables[name]
-    return variable if region is None else region.seen(name, variable)
+    return variable if region is None else region.seen(name, variable, by_ref=by_ref)
 
 
 def force(program: Program, variable: Variable) -> object:
@@ -134,7 +135,7 @@ def slot_of(branch: Branch, name: str) -> Slot:
 
 def ref_of(branch: Branch, name: str) -> Ref:
     """A reference to the variable; nothing waits."""
-    return ref_of_variable(branch.program, name, find(branch, name))
+    return ref_of_variable(branch.program, name, find(branch, name, by_ref=True))
 
 
 def ref_of_variable(program: Program, name: str, variable: Variable) -> Ref:
