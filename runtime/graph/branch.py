@@ -17,7 +17,6 @@ from .elect import Stance
 from .interpret import interpret
 from .outlet import Base, Outlet
 from .roles import Roles
-from .tail import ForkPoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from .program import Program
     from .sessions import Saved
     from .stream import Stream
+    from .tail import ForkPoint
 
 __all__ = ["Branch", "Place"]
 
@@ -107,13 +107,12 @@ class Branch:
 
     def here(self) -> Place:
         """Ends the text run, as a fork does."""
-        point = ForkPoint()
-        self.outlet.add_point(point)
+        point = self.outlet.add_point()
         return Place(point, len(self.pieces), self.roles, self.last_call)
 
     def bear_at(self, place: Place, child: Branch) -> None:
         child.parent = self
-        child.outlet.base = Base(self.outlet, place.point)
+        child.outlet.begin_at(Base(self.outlet, place.point))
         child.roles = child.start_roles = place.roles
         child.last_call = place.last_call
         child._num_inherited = place.num_pieces

@@ -15,14 +15,15 @@ from furcate.protocol.stream import Extend
 
 from .content import Exact
 from .stream import NOWHERE, Origin
-from .tail import Tail
+from .tail import ForkPoint, Tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from furcate.runtime.tokenize.base import Place
+
     from .program import Program
     from .stream import Stream, StreamOwner
-    from .tail import ForkPoint
 
 __all__ = ["Base", "Outlet", "Snapshot"]
 
@@ -38,11 +39,12 @@ class Base:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that a branch says: the tokens up to `origin`, `ids` behind them, and at the end `run`, a
-    text that more text would be tokenised together with."""
+    text that more text would be tokenised together with. `behind`: what comes before more text."""
 
     origin: Origin
     ids: tuple[int, ...]
     run: str
+    behind: Place
 
 
 class Outlet:
@@ -53,19 +55,36 @@ class Outlet:
         self._owner = owner
         self._tail = Tail()
         self._is_blank = True  # nothing was ever appended here
+        self._behind: Place = "start"  # what more text would stand behind
+
+    def begin_at(self, base: Base) -> None:
+        """The branch is born as a child."""
+        self.base = base
+        self._behind = base.point.behind
 
     def add_text(self, text: str) -> None:
         if text:
             self._begin_plainly()
-            self._tail.add(text)
+            self._add_placed(text)
 
     def add_written(self, piece: str | Exact) -> None:
         """Exact ids, or text that the chat template wrote."""
         self._is_blank = False
-        self._tail.add(piece)
+        if isinstance(piece, str):
+            self._add_placed(piece)
+        elif piece.ids:
+            self._tail.add(piece)
+            self._behind = self._program.setting.place_behind(piece.ids)
 
-    def add_point(self, point: ForkPoint) -> None:
+    def add_point(self) -> ForkPoint:
+        point = ForkPoint(self._behind)
         self._tail.add(point)
+        return point
+
+    def _add_placed(self, text: str) -> None:
+        if text:
+            self._tail.add(self._program.setting.codec.placed(text, self._behind))
+            self._behind = "text"
 
     @property
     def is_empty(self) -> bool:
@@ -82,12 +101,17 @@ class Outlet:
         """The text that more text would be tokenised together with."""
         return self._joined(self._tail.open_run)
 
+    @property
+    def behind(self) -> Place:
+        return self._behind
+
     def close_run(self, ids: tuple[int, ...]) -> None:
         self._tail.close_run(ids)
 
     def begin_with(self, ids: tuple[int, ...], run: str) -> None:
         """What was said before; nothing was appended here so far."""
         self._is_blank = not (ids or run)
+        self._behind = "text" if run else self._program.setting.place_behind(ids)
         self._tail.add(Exact(ids, ""))
         self._tail.add(run)
 
@@ -103,15 +127,17 @@ class Outlet:
                 tail = outlet._tail if point is not None else outlet._tail.closed
                 for stretch in tail.stretches(self._encode, point):
                     ids += stretch.ids
-        return Snapshot(origin, tuple(ids), self.open_run)
+        return Snapshot(origin, tuple(ids), self.open_run, self._behind)
 
     def settle(self, ordinal: int) -> Stream:
-        """The branch's stream, with everything sent; it has at least one token.
+        """The branch's stream, with everything sent, for a node that says something; it has at
+        least one token.
 
         `ordinal` is the node that needs it. Raises CapacityError for a prompt that is known to be
         longer than the context, UsageError for one without a token.
         """
         self._reach(ordinal)
+        self._behind = "text"
         if self.stream is None:
             origin = self._origin()
             if origin.stream is None:

@@ -41,15 +41,16 @@ def score_text(branch: Branch, entry: Entry) -> None:
         raise UsageError("score() got an empty text; give it at least one character")
     program, codec = branch.program, branch.program.setting.codec
     before = branch.outlet.snapshot()
-    ids, run = list(before.ids), before.run
+    ids, run, behind = list(before.ids), before.run, before.behind
     _, opening = branch.roles.say_exactly(is_generated=True)
     for piece in opening:
         if isinstance(piece, str):
-            run += piece
+            run += codec.placed(piece, behind)
+            behind = "text"
         else:
             ids += [*program.setting.encode(run), *piece.ids]
-            run = ""
-    rewound = rewind(codec.encode_batch, run, (text,))
+            run, behind = "", program.setting.place_behind(piece.ids)
+    rewound = rewind(codec.encode_batch, program.setting.opening(run, behind), (text,))
     ids += rewound.prompt
     if not ids and before.origin.stream is None:
         if codec.bos_id is None:

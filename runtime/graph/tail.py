@@ -13,17 +13,20 @@ from .content import Exact
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from furcate.runtime.tokenize.base import Place
+
 __all__ = ["ForkPoint", "Stretch", "Tail"]
 
 
 class ForkPoint:
     """A place in a branch where children begin. `nodes` is how many nodes of the branch's stream
-    come before it: None until what comes before it was sent."""
+    come before it: None until what comes before it was sent. `behind` is what it stands behind."""
 
-    __slots__ = ("nodes",)
+    __slots__ = ("behind", "nodes")
 
-    def __init__(self) -> None:
+    def __init__(self, behind: Place = "start") -> None:
         self.nodes: int | None = None
+        self.behind = behind
 
 
 class Stretch(NamedTuple):
