@@ -167,6 +167,8 @@ def answers(program: int, nodes: tuple[Node, ...]) -> list[Event]:
             events.append(Value(program, node.value, "x" if n == 1 else ["x"] * n, meta))
             if node.stopped_by is not None:
                 events.append(Value(program, node.stopped_by, "."))
+            if node.reasoning is not None:
+                events.append(Value(program, node.reasoning.value, "hm"))
     return events
 
 
