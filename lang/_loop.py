@@ -79,7 +79,7 @@ def record_each(
         state = make(region.branch)
         result = call_body(body, "s.each", state, region.branch.item, Ref(program, given.index))
         given.until = _until(region, state, result, None)
-        finals = region.close()
+        finals = region.close(may_not_run=True)
     _record(region, finals, given)
 
 

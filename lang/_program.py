@@ -231,6 +231,8 @@ class Program:
         if event.value is not None and event.value < len(slots):
             slot = slots[event.value]
             branch = slot.branch if branch is None else branch
+            if isinstance(error, Unset):
+                label, location = slot.label, slot.location
         error = self.callables.told.get(event.message, error)
         return Failure(label, location, branch, error)
 

@@ -122,8 +122,9 @@ class Region:
         is_same_branch = self.parent is not None and self.parent.number == self.number
         return self.parent.earlier(name) if self.parent is not None and is_same_branch else None
 
-    def close(self) -> dict[str, Slot]:
-        """Ends what is open; the variables that come out. Recorded in the region."""
+    def close(self, *, may_not_run: bool = False) -> dict[str, Slot]:
+        """Ends what is open; the variables that come out. Recorded in the region. Those of a loop
+        that may not run at all are values of their own: the runtime tells them apart by these."""
         branch = self.branch
         for end in list(self.open_groups):
             end()
@@ -142,9 +143,19 @@ class Region:
         self._is_closing = True
         try:
             own = branch.own.items()
-            return {name: slot_for(self.program, name, value) for name, value in own}
+            finals = {name: slot_for(self.program, name, value) for name, value in own}
+            return self._apart(finals) if may_not_run else finals
         finally:
             self._is_closing = False
+
+    def _apart(self, finals: dict[str, Slot]) -> dict[str, Slot]:
+        taken = set(self.carried.values())
+        for name, slot in finals.items():
+            if slot in taken:
+                copied = let(self.program, "vote", (ValueRef(slot.value_id),)).slot
+                finals[name] = copied
+            taken.add(slot)
+        return finals
 
     def flow(self) -> Flow:
         """For the log of the branch around."""
