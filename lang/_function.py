@@ -49,9 +49,10 @@ class Function(Generic[P, R]):
 
     `run`, `arun`, `astart` and `run_batch` take the function's own arguments and, by keyword:
     `backend`; `stream`; `timeout` in seconds; `seed`; `priority` from -100 to 100, higher ones run
-    first; `tenant`, programs of the same one share cached KV and sessions; and the sampling
-    parameters of `gen` as defaults for every `gen` of the run. A parameter of the function wins
-    over such a keyword of the same name; `sampling=dict(...)` always means the sampling parameters.
+    first; `tenant`, programs of the same one share cached KV and sessions; `template="append"`,
+    which allows a chat template that rewrites earlier turns; and the sampling parameters of `gen`
+    as defaults for every `gen` of the run. A parameter of the function wins over such a keyword of
+    the same name; `sampling=dict(...)` always means the sampling parameters.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ import inspect
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 from furcate.errors import UsageError
 from furcate.protocol.message import Options
@@ -32,6 +32,7 @@ class RunOptions:
     seed: int | None = None
     priority: int = 0
     tenant: str = ""
+    template: Literal["append"] | None = None
     session: str | None = None  # that the program begins from
 
     def wire(self, index: int = 0) -> Options:
@@ -43,10 +44,13 @@ class RunOptions:
             timeout_s=self.timeout_s,
             priority=self.priority,
             tenant=self.tenant,
+            template=self.template,
         )
 
 
-_RUN_ONLY = frozenset({"backend", "stream", "timeout", "seed", "sampling", "priority", "tenant"})
+_RUN_ONLY = frozenset(
+    {"backend", "stream", "timeout", "seed", "sampling", "priority", "tenant", "template"}
+)
 _MAX_PRIORITY = 100
 _MAX_TENANT_CHARS = 256
 
@@ -164,6 +168,7 @@ def run_options(given: Mapping[str, object]) -> RunOptions:
         seed,
         _priority(given.get("priority")),
         _tenant(given.get("tenant")),
+        _template(given.get("template")),
     )
 
 
@@ -185,6 +190,12 @@ def _tenant(value: object) -> str:
             f"tenant must be a name of at most {_MAX_TENANT_CHARS} characters, got {value!r:.300}"
         )
     return value
+
+
+def _template(value: object) -> Literal["append"] | None:
+    if value is None or value == "append":
+        return "append" if value is not None else None
+    raise UsageError(f"template must be 'append' or None, got {value!r:.300}")
 
 
 def _after_a_name(reason: str) -> str:

@@ -93,7 +93,8 @@ class Branch:
 
     # Life ----------------------------------------------------------------------------------------
 
-    def open_as_root(self, rewrites: bool) -> None:
+    def open_as_root(self) -> None:
+        rewrites = self.program.options.template == "append"
         self.roles = self.start_roles = Roles(rewrites=rewrites)
         self._is_born = True
 

@@ -187,7 +187,7 @@ class _Intake:
         if node.session is not None:
             tenant, now = program.options.tenant, program.streams_table.now
             saved = program.sessions.get(tenant, node.session, now)
-        self._open_root(node.branch, rewrites=node.template == "append", saved=saved)
+        self._open_root(node.branch, saved)
 
     def _take_fork(self, node: Fork) -> None:
         parent = self._growing(node.branch)
@@ -307,7 +307,7 @@ class _Intake:
     def _branch(self, branch_id: int) -> Branch:
         branch = self._scope.branches.get(branch_id)
         if branch is None and branch_id == 0 and not self._scope.is_inner:  # needs no Root
-            branch = self._open_root(0, rewrites=False)
+            branch = self._open_root(0)
         if branch is None:
             self._refuse(f"branch {branch_id} is not known")
         return branch
@@ -318,13 +318,13 @@ class _Intake:
             self._refuse(f"branch {branch_id} was dropped and cannot grow")
         return branch
 
-    def _open_root(self, branch_id: int, *, rewrites: bool, saved: Saved | None = None) -> Branch:
+    def _open_root(self, branch_id: int, saved: Saved | None = None) -> Branch:
         branch = self._new_branch(branch_id, None, (self._program.num_roots,))
         self._program.num_roots += 1
         if saved is None:
-            branch.open_as_root(rewrites)
+            branch.open_as_root()
         else:
-            begin_from(branch, saved, rewrites)
+            begin_from(branch, saved)
         return branch
 
     def _new_branch(

@@ -136,7 +136,7 @@ class Roles(msgspec.Struct, frozen=True):
 
     def _changed(self, **fields: bool | str) -> Roles:
         assert self.turn is not None
-        return replace(self, turn=replace(self.turn, **fields))  # type: ignore[arg-type]
+        return replace(self, turn=replace(self.turn, **fields))
 
 
 def _exact(pieces: Iterable[TemplatePiece]) -> RolePieces:

@@ -33,12 +33,11 @@ class Saving:
     values: tuple[tuple[str, Cell], ...]
 
 
-def begin_from(branch: Branch, saved: Saved, rewrites: bool) -> None:
+def begin_from(branch: Branch, saved: Saved) -> None:
     """The root branch says from its beginning what was saved."""
-    branch.open_as_root(rewrites)
-    branch.roles = branch.start_roles = replace(
-        saved.roles, rewrites=rewrites or saved.roles.rewrites
-    )
+    branch.open_as_root()
+    rewrites = branch.roles.rewrites or saved.roles.rewrites
+    branch.roles = branch.start_roles = replace(saved.roles, rewrites=rewrites)
     branch.pieces.extend(saved.pieces)
     branch.outlet.begin_with(saved.ids, saved.run)
     branch.session = saved

@@ -119,6 +119,7 @@ RUN = {
     "sampling": Row({"temperature": 0.5}, 3),
     "priority": Row(-3, 101),
     "tenant": Row("them", 7),
+    "template": Row("append", "keep"),
 } | SAMPLING
 STREAM = {"stream": Row(True, 1)}
 BATCH = {

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NODES: tuple[graph.Node, ...] = (
     graph.Root(0),
-    graph.Root(3, "smollm2", "append"),
+    graph.Root(3, "smollm2"),
     graph.Text(0, "päivää"),
     graph.Text(0, 17),
     graph.Ids(1, (0, 2**31 - 1)),
@@ -109,7 +109,13 @@ REQUESTS: tuple[message.Request, ...] = (
     message.Hello(1, "furcate/0"),
     message.Segments(0, ("a", "", "\U0001f600")),
     message.Constraints(0, (Constraint(kind="regex", body="a+", engine="llguidance"),)),
-    message.Graph(2**63, 0, NODES, True, message.Options(seed=2**64 - 1, stream=True, priority=-3)),
+    message.Graph(
+        2**63,
+        0,
+        NODES,
+        True,
+        message.Options(seed=2**64 - 1, stream=True, priority=-3, template="append"),
+    ),
     message.Graph(0, 2, (), False),
     message.Batch(
         message.Graph(1, 0, (graph.Text(0, "a"),), True, message.Options(seed=1)),

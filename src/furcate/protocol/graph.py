@@ -102,11 +102,11 @@ LetOp = Literal[
 ]
 
 
-class _Node(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class _Node(msgspec.Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
     pass
 
 
-class ValueRef(msgspec.Struct, frozen=True, array_like=True, tag="v"):
+class ValueRef(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="v"):
     """Stands for the value of that id wherever a literal may stand."""
 
     value: ValueId
@@ -118,12 +118,10 @@ Operand = ValueRef | str | int | float | bool | None
 
 class Root(_Node, frozen=True, tag="root"):
     """Opens branch `branch` with empty text, or with what was saved as `session`; branch 0 is open
-    from the start unless the program's first node is a Root. `template` "append" allows a chat
-    template that rewrites history; None refuses it."""
+    from the start unless the program's first node is a Root."""
 
     branch: Branch
     model: str | None = None
-    template: Literal["append"] | None = None
     session: str | None = None
 
 
@@ -164,7 +162,7 @@ class Fill(_Node, frozen=True, tag="fill"):
     value: ValueId
 
 
-class Reasoning(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class Reasoning(msgspec.Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
     """A reasoning section may come before the output: where the model begins one, or `forced`. What
     shapes or ends the output is about what comes after the section. `value` gets its text without
     the markers and the white space around it, and its Deltas. `begin` and `end` are the markers,
@@ -284,7 +282,7 @@ class Elect(_Node, frozen=True, tag="elect"):
     by: Literal["best", "first"] = "best"
 
 
-class Out(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class Out(msgspec.Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
     """A value that comes out of a region. Of a Switch there is one source for each case, None where
     the case does not give it; of the others one."""
 
@@ -292,7 +290,7 @@ class Out(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     sources: tuple[ValueId | None, ...]
 
 
-class Case(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class Case(msgspec.Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
     """`when` None: where no other case applies."""
 
     when: str | int | float | bool | None
@@ -309,7 +307,7 @@ class Switch(_Node, frozen=True, tag="switch"):
     outs: tuple[Out, ...] = ()
 
 
-class Carry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class Carry(msgspec.Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
     """Inside a loop `value` means `first` in the first run and what `next` was in the run before in
     each later one. `first` None: nothing has a value of that name before the loop."""
 

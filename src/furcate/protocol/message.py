@@ -59,7 +59,7 @@ Element = str | int | float | bool | None
 Data = str | int | float | bool | list[Element | list[Element]] | None
 
 
-class _Message(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class _Message(msgspec.Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
     pass
 
 
@@ -88,16 +88,18 @@ class Constraints(_Message, frozen=True, tag="cons"):
     constraints: tuple[Constraint, ...]
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Options(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Of a whole program, sent with its first delta. `seed` makes every draw reproducible; `stream`
     asks for Delta events; `timeout_s` counts from arrival. Programs share cached KV only with those
-    of the same `tenant`."""
+    of the same `tenant`. `template` "append" allows a chat template that rewrites earlier turns, of
+    which what was written then stays; None refuses it."""
 
     seed: Annotated[int, Meta(ge=0)]
     stream: bool = False
     timeout_s: Annotated[float, Meta(gt=0)] | None = None
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
     tenant: Annotated[str, Meta(max_length=256)] = ""
+    template: Literal["append"] | None = None
 
 
 class Graph(_Message, frozen=True, tag="graph"):
@@ -114,7 +116,7 @@ class Graph(_Message, frozen=True, tag="graph"):
     options: Options | None = None
 
 
-class Column(msgspec.Struct, frozen=True, array_like=True):
+class Column(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Of a Batch: what its other deltas have in place of one literal in node `node` of the
     template. `path` leads to it through the node as an array: the indices, and names in maps."""
 
@@ -179,17 +181,7 @@ class Bye(_Message, frozen=True, tag="bye"):
 
 
 Request = (
-    Hello
-    | Segments
-    | Constraints
-    | Graph
-    | Batch
-    | Answer
-    | Cancel
-    | Release
-    | Unpin
-    | Ask
-    | Bye
+    Hello | Segments | Constraints | Graph | Batch | Answer | Cancel | Release | Unpin | Ask | Bye
 )
 
 # Front to client ---------------------------------------------------------------------------------
@@ -215,7 +207,7 @@ class Refused(_Message, frozen=True, tag="refused"):
     message: str
 
 
-class Usage(msgspec.Struct, frozen=True, array_like=True):
+class Usage(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Tokens, by where they came from.
 
     `prompt`: tokens before the node's own output, as the model saw them. `completion`: tokens of
@@ -247,13 +239,13 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
-class Alternative(msgspec.Struct, frozen=True, array_like=True):
+class Alternative(msgspec.Struct, frozen=True, gc=False, array_like=True):
     logprob: float
     token_id: int
     text: str
 
 
-class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """`logprob` is None for the very first token of a sequence, which nothing predicts."""
 
     logprob: float | None
@@ -262,7 +254,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     top: tuple[Alternative, ...] = ()
 
 
-class ChoiceScores(msgspec.Struct, frozen=True):
+class ChoiceScores(msgspec.Struct, frozen=True, gc=False):
     """Of a Select, in the order of the choices. `token_logprobs[i]` are those of choice i after the
     `num_rewound` tokens of the prompt that were tokenised anew with the choices. `normalized` is
     what the method compared. `probabilities` sum to 1; `label_mass` is how likely the model was to
@@ -278,7 +270,7 @@ class ChoiceScores(msgspec.Struct, frozen=True):
     normalized_unconditional: tuple[float, ...] | None = None
 
 
-class ValueMeta(msgspec.Struct, frozen=True, omit_defaults=True):
+class ValueMeta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """`finish`: "stop" (a stop string, `matched` says which), "eos", "length" or "constraint" (the
     constraint allows nothing more); for n > 1 that of the first sample. `logprobs` one list a
     sample. `attempts`: outputs up to the one that the client's check has accepted; `usage` is that
