@@ -103,7 +103,8 @@ def _placeholder(slot: Slot) -> Data:
     if slot.is_list:
         return []
     text = _placeholder_text(slot)
-    return [text] * slot.samples if slot.samples > 1 else text
+    texts: Data = [text for _ in range(slot.samples)]
+    return texts if slot.samples > 1 else text
 
 
 def _placeholder_text(slot: Slot) -> str:

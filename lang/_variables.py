@@ -35,8 +35,8 @@ class _UnknownVariable(UsageError, KeyError):
 
 
 def find(branch: Branch, name: str, *, by_ref: bool = False) -> Variable:
-    """The variable, to be read or, `by_ref`, to stay in the graph. Raises UsageError, also a KeyError,
-    where there is none."""
+    """The variable, to be read or, `by_ref`, to stay in the graph. Raises UsageError, also a
+    KeyError, where there is none."""
     if name not in branch.variables and branch.session is not None:
         if branch.program.region is not None:
             raise UsageError(

@@ -153,7 +153,10 @@ class _Verdict(Step):
 @dataclass(frozen=True, slots=True, eq=False)
 class StopStep(Step):
     loop: LoopRun
-    num_generations: int = 0
+
+    @property
+    def num_generations(self) -> int:
+        return 0
 
     def run(self, branch: Branch, entry: Entry) -> None:
         self.loop.is_stopped = True

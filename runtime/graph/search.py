@@ -7,7 +7,7 @@ pattern.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 import re2
@@ -37,8 +37,11 @@ class Found(Protocol):
 class Expression(Protocol):
     """A compiled pattern."""
 
-    groups: int
-    groupindex: Mapping[str, int]
+    @property
+    def groups(self) -> int: ...
+
+    @property
+    def groupindex(self) -> Mapping[str, int]: ...
 
     def search(self, text: str) -> Found | None: ...
 
@@ -49,10 +52,9 @@ def _compiled(pattern: str) -> Expression:
     options.max_mem = MAX_PATTERN_BYTES
     options.log_errors = False
     try:
-        compiled: Expression = re2.compile(pattern, options)
+        return cast("Expression", re2.compile(pattern, options))
     except re2.error as error:
         raise UsageError(f"the pattern {pattern!r} cannot be used: {error}") from error
-    return compiled
 
 
 def _pattern(pattern: Data) -> Expression:

@@ -161,7 +161,7 @@ def test_of_a_loop_without_a_run_a_variable_is_what_it_was():
 
     state = run(body)
     assert state["x"] == "before"
-    with pytest.raises(fc.ProgramError, match="'y' of s.each.*nothing that was run has set it"):
+    with pytest.raises(fc.ProgramError, match=r"'y' of s.each.*nothing that was run has set it"):
         state["y"]
 
 
@@ -274,7 +274,7 @@ def test_reading_what_no_case_has_set_fails_and_says_so():
         s.switch("x", {"a": fc.gen("y"), fc.default: "."})
 
     state = run(body, "b")
-    with pytest.raises(fc.ProgramError, match="'y' of s.switch.*nothing that was run has set it"):
+    with pytest.raises(fc.ProgramError, match=r"'y' of s.switch.*nothing that was run has set it"):
         state["y"]
     assert "y" in state
 
@@ -282,7 +282,7 @@ def test_reading_what_no_case_has_set_fails_and_says_so():
         body(s)
         s += s.ref("y")
 
-    with pytest.raises(fc.ProgramError, match="fill 'y'|fill y"):
+    with pytest.raises(fc.ProgramError, match=r"fill 'y'|fill y"):
         run(uses, "b")
 
 
@@ -344,7 +344,7 @@ def test_a_fork_over_a_list_ends_with_its_first_read_or_with_the_body():
         assert group["x"] == ["r1"]
         with pytest.raises(fc.UsageError, match="has ended"):
             group += "more"
-        with pytest.raises(fc.UsageError, match="no child .* sets 'y'"):
+        with pytest.raises(fc.UsageError, match=r"no child .* sets 'y'"):
             group.refs("y")
 
     run(read)
@@ -409,7 +409,7 @@ def test_a_failure_in_a_body_names_its_own_node_and_line():
             raise RuntimeError("broken")
         return "r"
 
-    with pytest.raises(fc.ProgramError, match="gen 'y'.*broken") as raised:
+    with pytest.raises(fc.ProgramError, match=r"gen 'y'.*broken") as raised:
         run(body, reply)
     assert raised.value.location.endswith(line_of(body, 3))
     with pytest.raises(fc.ProgramError):
@@ -519,7 +519,7 @@ def test_a_program_that_requires_the_graph_never_waits():
         return s.ref("x")
 
     with fc.Mock("r") as backend:
-        with pytest.raises(ForcedInRegion, match="gen 'x' is read at .*graph='require'"):
+        with pytest.raises(ForcedInRegion, match=r"gen 'x' is read at .*graph='require'"):
             waits.run(backend=backend)
         state = returns_refs.run(backend=backend)
         assert (state.ret_value, state["x"], state.text()) == ("r", "r", "r")
@@ -577,7 +577,7 @@ def test_what_belongs_to_a_body_means_nothing_outside():
             lambda: kept["ref"].upper(),
             lambda: kept["ref"].get(),
         ):
-            with pytest.raises(fc.UsageError, match="gen 'x' of .* belongs to the body of s.loop"):
+            with pytest.raises(fc.UsageError, match=r"gen 'x' of .* belongs to the body of s.loop"):
                 use()
         with pytest.raises(fc.UsageError, match="ends with that body"):
             kept["state"] += "more"
@@ -594,7 +594,7 @@ def test_a_python_value_that_would_never_change_is_an_error():
 
         s.loop(turn, max_iters=3)
 
-    with pytest.raises(fc.UsageError, match="'count' is read as a Python value .* never change"):
+    with pytest.raises(fc.UsageError, match=r"'count' is read as a Python value .* never change"):
         run(body)
 
 
