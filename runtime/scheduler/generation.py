@@ -72,9 +72,9 @@ class Generation:
         self.ids.append(token_id)
         if logprob is not None:
             self.logprobs.append(logprob)
-        found = self.stops.push(piece)
+        found = self.stops.push(piece, counts=self.index >= self.node.sampling.min_tokens)
         self.ends.append(len(self.stops.text))
-        if found is not None and self.index >= self.node.sampling.min_tokens:
+        if found is not None:
             return self._cut(found.cut, found.stop)
         return self.over()
 

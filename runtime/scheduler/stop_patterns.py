@@ -3,14 +3,16 @@
 The patterns become one position automaton (Glushkov 1961): a position for each character class
 they spell out, a set of positions as the bits of an integer, and no state that matches without
 reading. A step costs a few operations on integers of `MAX_POSITIONS` bits, whatever the output, so
-the time is linear in it. Bytes that are no UTF-8 match nothing.
+the time is linear in it. Where a match begins is found by its mirror image, from the match's end
+back. Bytes that are no UTF-8 match nothing.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 from typing import TYPE_CHECKING, NamedTuple
 
 from furcate.protocol.pattern import Alternatives, CharClass, Repeat, Row, parse_pattern
@@ -20,12 +22,27 @@ if TYPE_CHECKING:
 
     from furcate.protocol.pattern import Pattern
 
-__all__ = ["MAX_MATCH_CHARS", "PatternFollower", "StopAutomaton", "automaton_of"]
+__all__ = ["MAX_MATCH_CHARS", "Automaton", "PatternFollower", "StopAutomata", "automata_of"]
 
 MAX_MATCH_CHARS = 1024
-"""A longer text is no match: this bounds what a stream holds back."""
+"""A match of so many characters is found wherever it stands, one of more than twice as many
+nowhere: this bounds what a stream holds back."""
 
 _MAX_REMEMBERED = 8192  # steps of an automaton, and characters with the positions that read them
+
+
+class StopAutomata(NamedTuple):
+    """For an output from its beginning on, and for a match from its end back."""
+
+    forward: Automaton
+    backward: Automaton
+
+
+@lru_cache(maxsize=256)
+def automata_of(patterns: tuple[str, ...]) -> StopAutomata:
+    """For patterns that `check_patterns` lets pass."""
+    tree = Alternatives(tuple(parse_pattern(pattern) for pattern in patterns))
+    return StopAutomata(Automaton(tree), Automaton(_mirrored(tree)))
 
 
 class _Part(NamedTuple):
@@ -39,67 +56,63 @@ class _Part(NamedTuple):
 _EMPTY = _Part(True, 0, 0)
 
 
-@lru_cache(maxsize=256)
-def automaton_of(patterns: tuple[str, ...]) -> StopAutomaton:
-    """The automaton for patterns that `check_patterns` lets pass."""
-    return StopAutomaton(Alternatives(tuple(parse_pattern(pattern) for pattern in patterns)))
+class _Step(NamedTuple):
+    """After a character: whether a match ends with it, and the positions that may read the next."""
+
+    is_end: bool
+    after: int
 
 
-class StopAutomaton:
-    """Immutable but for what it remembers; for any number of outputs.
-
-    Most positions are followed by the next one, which is a shift; what else follows, and is
-    followed, is kept by position in `_after` and `_before`.
-    """
+class Automaton:
+    """Immutable but for what it remembers; for any number of outputs. `first` are the positions
+    that may read the first character of a match."""
 
     def __init__(self, tree: Pattern) -> None:
         self._classes: list[CharClass] = []
         self._follow: list[int] = []
-        _, self.first, self.last = self._build(tree)
-        self._shifts = 0
-        self._after: dict[int, int] = {}
-        self._before: dict[int, int] = {}
+        _, self.first, self._last = self._build(tree)
+        self._shifts = self._branches = 0  # positions that the next one follows; that others follow
         for place, follow in enumerate(self._follow):
             bit = 1 << place
             self._shifts |= bit if follow & (bit << 1) else 0
-            rest = follow & ~(bit << 1)
-            if rest:
-                self._after[bit] = rest
-                for other in _bits(rest):
-                    self._before[other] = self._before.get(other, 0) | bit
-        self._has_after, self._has_before = sum(self._after), sum(self._before)
+            self._branches |= bit if follow & ~(bit << 1) else 0
+        self._num_octets = len(self._classes) // 8 + 1
+        self._unions: dict[tuple[int, int], int] = {}
         self._readers: dict[str, int] = {}
-        self._steps: dict[tuple[int, str], int] = {}
+        self._steps: dict[tuple[int, str], _Step] = {}
 
-    def step(self, active: int, char: str) -> int:
-        """The positions that have read `char`, after `active`, or beginning with it."""
+    def step(self, active: int, char: str) -> _Step:
+        """Reads the character at the positions that may."""
         known = self._steps.get((active, char))
         if known is not None:
             return known
-        following = (active & self._shifts) << 1
-        for bit in _bits(active & self._has_after):
-            following |= self._after[bit]
-        result = (following | self.first) & self.readers(char)
+        reading = active & self._readers_of(char)
+        after = (reading & self._shifts) << 1
+        branches = reading & self._branches
+        if branches:
+            for place, octet in enumerate(branches.to_bytes(self._num_octets, "little")):
+                if octet:
+                    after |= self._union(place, octet)
         if len(self._steps) >= _MAX_REMEMBERED:
             self._steps.clear()
-        self._steps[active, char] = result
-        return result
+        step = self._steps[active, char] = _Step(bool(reading & self._last), after)
+        return step
 
-    def step_back(self, active: int) -> int:
-        """The positions that `active` can come after."""
-        before = (active >> 1) & self._shifts
-        for bit in _bits(active & self._has_before):
-            before |= self._before[bit]
-        return before
-
-    def readers(self, char: str) -> int:
-        """The positions that can read the character."""
+    def _readers_of(self, char: str) -> int:
         known = self._readers.get(char)
         if known is None:
             if len(self._readers) >= _MAX_REMEMBERED:
                 self._readers.clear()
-            known = sum(1 << place for place, each in enumerate(self._classes) if each.has(char))
-            self._readers[char] = known
+            places = (place for place, each in enumerate(self._classes) if char and each.has(char))
+            known = self._readers[char] = sum(1 << place for place in places)
+        return known
+
+    def _union(self, place: int, octet: int) -> int:
+        """What follows the positions of an octet: that of each is looked up eight at a time."""
+        known = self._unions.get((place, octet))
+        if known is None:
+            known = reduce(or_, (self._follow[place * 8 + bit] for bit in _places(octet)))
+            self._unions[place, octet] = known
         return known
 
     # Construction --------------------------------------------------------------------------------
@@ -112,33 +125,35 @@ class StopAutomaton:
                 self._follow.append(0)
                 return _Part(False, bit, bit)
             case Row(parts):
-                whole = _EMPTY
-                for part in parts:
-                    whole = self._chain(whole, self._build(part))
-                return whole
+                return self._chain([self._build(part) for part in parts])
             case Alternatives(parts):
                 built = [self._build(part) for part in parts]
                 return _Part(
                     any(part.is_nullable for part in built),
-                    _union(part.first for part in built),
-                    _union(part.last for part in built),
+                    reduce(or_, (part.first for part in built)),
+                    reduce(or_, (part.last for part in built)),
                 )
             case Repeat(part, low, high):
                 return self._repeat(part, low, high)
 
     def _repeat(self, part: Pattern, low: int, high: int | None) -> _Part:
         """`low` copies; then, nested in each other, those that may be left out, or a loop."""
-        copies = [self._build(part) for _ in range(max(low, high or 0, 1 if high is None else 0))]
+        copies = [self._build(part) for _ in range(max(low, 1 if high is None else high))]
         if high is None:
             self._link(copies[-1].last, copies[-1].first)
-        tail = _EMPTY
+        nested = _EMPTY
         for copy in reversed(copies[low:]):
-            tail = self._chain(copy, tail)._replace(is_nullable=True)
-        for copy in reversed(copies[:low]):
-            tail = self._chain(copy, tail)
-        return tail
+            nested = self._joined(copy, nested)._replace(is_nullable=True)
+        return self._chain([*copies[:low], nested])
 
-    def _chain(self, one: _Part, other: _Part) -> _Part:
+    def _chain(self, parts: list[_Part]) -> _Part:
+        """From the last to the first: so each position is linked once, not with all before it."""
+        whole = _EMPTY
+        for part in reversed(parts):
+            whole = self._joined(part, whole)
+        return whole
+
+    def _joined(self, one: _Part, other: _Part) -> _Part:
         self._link(one.last, other.first)
         return _Part(
             one.is_nullable and other.is_nullable,
@@ -147,8 +162,9 @@ class StopAutomaton:
         )
 
     def _link(self, last: int, first: int) -> None:
-        for bit in _bits(last):
-            self._follow[bit.bit_length() - 1] |= first
+        if first:
+            for place in _places(last):
+                self._follow[place] |= first
 
 
 class _Char(NamedTuple):
@@ -161,47 +177,66 @@ class _Char(NamedTuple):
 
 @dataclass(slots=True)
 class PatternFollower:
-    """Follows one output. `safe` are the bytes that no later match can take back: held back is what
-    has come since no match was open, and never more than `MAX_MATCH_CHARS` characters."""
+    """Follows one output.
 
-    automaton: StopAutomaton
-    _active: int = 0
-    _since: int = 0  # up to there no match is open
+    Matches are looked for from the beginning of the last stretch of `window` characters but one
+    on, and from that of the last one on, of which the latter takes the place of the former when
+    it is full.
+    """
+
+    automata: StopAutomata
+    window: int = MAX_MATCH_CHARS
+    _open: int = 0  # positions of the matches that may go on
+    _young: int = 0  # of those that began in the last stretch
+    _floor: int = 0  # bytes before the first of the two stretches
+    _stretch: int = 0  # bytes before the last
+    _since: int = 0  # bytes up to where no match was open
+    _num_chars: int = 0
     _pending: bytes = b""  # the beginning of a character
     _end: int = 0
-    _chars: deque[_Char] = field(default_factory=lambda: deque(maxlen=MAX_MATCH_CHARS))
+    _chars: deque[_Char] = field(init=False)
 
-    def push(self, piece: bytes) -> tuple[int, int] | None:
-        """Reads on; end and start of the first match to end in this piece, the longest of those
-        that end there."""
-        found = None
-        automaton = self.automaton
-        for char in self._characters(piece):
-            self._chars.append(char)
-            self._active = automaton.step(self._active, char.text) if char.text else 0
-            if not self._active:
-                self._since = char.end
-            elif found is None and self._active & automaton.last:
-                start = self._start()
-                found = None if start is None else (char.end, start)
-        return found
+    def __post_init__(self) -> None:
+        self._chars = deque(maxlen=2 * self.window)
 
     @property
     def safe(self) -> int:
-        is_full = len(self._chars) == MAX_MATCH_CHARS
-        return max(self._since, self._chars[0].end) if is_full else self._since
+        """Bytes that no later match can take back: none is open that began before."""
+        return max(self._since, self._floor)
 
-    def _start(self) -> int | None:
-        """Where the longest match that ends here begins; None where it is too long for one."""
-        automaton, start = self.automaton, None
-        active = automaton.last
+    def push(self, piece: bytes, counts: bool = True) -> tuple[int, int] | None:
+        """Reads on; end and start of the first match to end in this piece, the longest of those
+        that end there. None of a piece that does not count."""
+        found = None
+        forward = self.automata.forward
+        for char in self._characters(piece):
+            self._chars.append(char)
+            is_alike = self._young == self._open
+            is_end, self._open = forward.step(self._open | forward.first, char.text)
+            if is_end and counts and found is None:
+                found = (char.end, self._start())
+            if is_alike:
+                self._young = self._open
+            else:
+                self._young = forward.step(self._young | forward.first, char.text).after
+            self._num_chars += 1
+            if self._num_chars % self.window == 0:
+                self._open, self._young = self._young, 0
+                self._floor, self._stretch = self._stretch, char.end
+            if not self._open:
+                self._since = char.end
+        return found
+
+    def _start(self) -> int:
+        """Where the longest match that ends here begins."""
+        backward = self.automata.backward
+        active, start = backward.first, self._chars[-1].end
         for char in reversed(self._chars):
-            active &= automaton.readers(char.text) if char.text else 0
-            if not active:
+            if not active or char.start < self._floor:
                 break
-            if active & automaton.first:
+            is_end, active = backward.step(active, char.text)
+            if is_end:
                 start = char.start
-            active = automaton.step_back(active)
         return start
 
     def _characters(self, piece: bytes) -> Iterator[_Char]:
@@ -224,6 +259,19 @@ class PatternFollower:
         self._end = begin + len(data) - len(self._pending)
 
 
+def _mirrored(tree: Pattern) -> Pattern:
+    """What reads the same texts from their end."""
+    match tree:
+        case CharClass():
+            return tree
+        case Row(parts):
+            return Row(tuple(_mirrored(part) for part in reversed(parts)))
+        case Alternatives(parts):
+            return Alternatives(tuple(_mirrored(part) for part in parts))
+        case Repeat(part, low, high):
+            return Repeat(_mirrored(part), low, high)
+
+
 def _num_bytes(lead: int) -> int:
     """Of the character that begins with this byte; 0: none does."""
     if lead < 0x80:
@@ -233,15 +281,9 @@ def _num_bytes(lead: int) -> int:
     )
 
 
-def _bits(value: int) -> Iterator[int]:
-    while value:
-        bit = value & -value
-        yield bit
-        value ^= bit
-
-
-def _union(values: Iterator[int]) -> int:
-    result = 0
-    for value in values:
-        result |= value
-    return result
+def _places(bits: int) -> Iterator[int]:
+    """Of the bits that are set."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest

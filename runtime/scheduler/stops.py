@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .stop_patterns import PatternFollower, automaton_of
+from .stop_patterns import PatternFollower, automata_of
 
 __all__ = ["StopFound", "StopMatcher"]
 
@@ -32,19 +32,20 @@ class StopMatcher:
     _follower: PatternFollower | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self._follower = PatternFollower(automaton_of(self.patterns)) if self.patterns else None
+        self._follower = PatternFollower(automata_of(self.patterns)) if self.patterns else None
 
-    def push(self, piece: bytes) -> StopFound | None:
-        """Appends a token's bytes. Who pushes on after a stop was found is told of later ones."""
+    def push(self, piece: bytes, counts: bool = True) -> StopFound | None:
+        """Appends a token's bytes. A stop that ends in a piece that does not count is none; after
+        one was found nothing may be pushed any more."""
         searched = len(self.text)
         self.text += piece
         best: tuple[int, int] | None = None  # end and start
-        for stop in self.stops:
+        for stop in self.stops if counts else ():
             start = self.text.find(stop, max(0, searched - len(stop) + 1))
             if start >= 0 and (best is None or (start + len(stop), start) < best):
                 best = (start + len(stop), start)
         if self._follower is not None:
-            match = self._follower.push(piece)
+            match = self._follower.push(piece, counts)
             if match is not None and (best is None or match < best):
                 best = match
         return None if best is None else StopFound(bytes(self.text[best[1] : best[0]]), best[1])

@@ -14,7 +14,7 @@ from furcate.protocol.pattern import MAX_PATTERN_CHARS, MAX_PATTERNS, check_patt
 from furcate.runtime.scheduler.stop_patterns import (
     MAX_MATCH_CHARS,
     PatternFollower,
-    automaton_of,
+    automata_of,
 )
 from furcate.runtime.scheduler.stops import StopFound, StopMatcher
 
@@ -159,23 +159,69 @@ def test_patterns_have_a_number_and_a_size() -> None:
         check_patterns(["((a{1000}){1000}){1000}"])
 
 
-def test_a_match_has_a_longest_length_and_no_more_than_that_is_held_back() -> None:
+def test_of_a_match_that_goes_on_for_ever_only_so_much_is_held_back() -> None:
     matcher = StopMatcher((), ("<[^>]*>",))
-    assert matcher.push(b"<" + b"x" * (MAX_MATCH_CHARS - 2)) is None
+    matcher.push(b"<" + b"x" * (2 * MAX_MATCH_CHARS - 2))
     assert matcher.safe_length == 0
-    assert matcher.push(b"x") is None
-    assert matcher.safe_length == 1
-    assert matcher.push(b">") is None, "one character too long"
-    assert matcher.push(b" <y>") == StopFound(b"<y>", MAX_MATCH_CHARS + 2)
+    matcher.push(b"x")
+    assert matcher.safe_length == 2 * MAX_MATCH_CHARS, "what began so long ago is no match any more"
+    assert matcher.push(b"> <y>") == StopFound(b"<y>", 2 * MAX_MATCH_CHARS + 2)
 
 
-def test_steps_do_not_grow_with_the_output() -> None:
-    """What is remembered has a bound, and so has what a step looks at."""
-    follower = PatternFollower(automaton_of((r"a.{200}b|(?:x|yz){1,90}[^a]7",)))
+def test_a_match_of_the_length_that_is_promised_is_found_wherever_it_begins() -> None:
+    for before in (0, 1, MAX_MATCH_CHARS // 2, MAX_MATCH_CHARS, 5 * MAX_MATCH_CHARS - 1):
+        match = b"<" + b"x" * (MAX_MATCH_CHARS - 2) + b">"
+        found = StopMatcher((), ("<x*>", "(?s).*Z")).push(b"." * before + match)
+        assert found == StopFound(match, before)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("ab1 ", max_size=24), PATTERNS, st.integers(1, 4), st.data())
+def test_a_window_finds_what_fits_in_it_and_nothing_twice_as_long(text, pattern, window, data):
+    def follow(cut: bool) -> tuple[int, int] | None:
+        follower = PatternFollower(automata_of((pattern,)), window)
+        at, safe = 0, 0
+        while at < len(text):
+            size = data.draw(st.integers(1, len(text) - at)) if cut else len(text) - at
+            found = follower.push(text[at : at + size].encode())
+            if found is not None:
+                assert found[1] >= safe
+                return found
+            assert follower.safe >= max(safe, at + size - 2 * window)
+            safe = follower.safe
+            at += size
+        return None
+
+    found = follow(cut=False)
+    assert found == follow(cut=True)
+    if found is not None:
+        end, start = found
+        assert end - start <= 2 * window
+        assert re.fullmatch(pattern, text[start:end])
+    fits = [
+        end
+        for end in range(1, len(text) + 1)
+        if any(re.fullmatch(pattern, text[s:end]) for s in range(max(0, end - window), end))
+    ]
+    assert not fits or (found is not None and found[0] <= fits[0])
+
+
+def test_a_match_in_a_piece_that_does_not_count_is_none() -> None:
+    matcher = StopMatcher((b"!",), (r"\d+",))
+    assert matcher.push(b"a1!", counts=False) is None
+    assert matcher.push(b"b") is None
+    assert matcher.push(b"2") == StopFound(b"2", 4)
+    matcher = StopMatcher((b"!?",), (r"\d+b",))
+    matcher.push(b"12", counts=False)
+    assert matcher.push(b"b") == StopFound(b"12b", 0), "it ends where it counts"
+
+
+def test_what_is_remembered_has_a_bound_however_long_the_output() -> None:
+    follower = PatternFollower(automata_of((r"a.{200}b|(?:x|yz){1,90}[^a]7",)))
     for at in range(60_000):
         follower.push(b"ayzxc"[at * at % 5 : at * at % 5 + 1])
-    assert len(follower.automaton._steps) <= 8192
-    assert len(follower._chars) == MAX_MATCH_CHARS
+    assert len(follower.automata.forward._steps) <= 8192
+    assert len(follower._chars) == 2 * MAX_MATCH_CHARS
 
 
 @given(PATTERNS)
