@@ -72,7 +72,8 @@ Outcome = Ready | Failure
 class Cell:
     """`value` is None for a part of the graph that the client has no name for. `sources` are the
     cells that it is computed from, where that is not the engine's work. `is_inner`: of a run of a
-    region; the client knows the number, but not of which run."""
+    region; the client knows the number, but not of which run. `is_parallel`: others of that number
+    run beside it, so that pieces of its text would mix with theirs."""
 
     ordinal: int
     branch: int | None = None
@@ -81,6 +82,7 @@ class Cell:
     waiters: list[Waiter] = field(default_factory=list)
     sources: Sequence[Cell] = ()
     is_inner: bool = False
+    is_parallel: bool = False
 
     @property
     def copied(self) -> Outcome | None:

@@ -57,7 +57,7 @@ class ForkOverStep(Step):
             program.derive(Gather(program, cell, parts))
 
     def _scope(self, index: int, item: Ready) -> Scope:
-        scope, ordinal = Scope(self.scope), self.placed.ordinal
+        scope, ordinal = Scope(self.scope, is_parallel=True), self.placed.ordinal
         for value, ready in ((self.node.index, literal(index)), (self.node.item, item)):
             if value is not None:
                 scope.cells[value] = Cell(ordinal, None, value, ready, is_inner=True)

@@ -161,7 +161,8 @@ class Sample:
     def _tell(self, text: str) -> None:
         program, cell = self._generation.program, self._generation.value
         if text and program.options.stream and cell.outcome is None:
-            if cell.value is None:  # nothing is told of what the client may refuse
+            # Nothing is told of what the client may refuse, or take for another's.
+            if cell.value is None or cell.is_parallel:
                 return
             assert cell.branch is not None
             program.emit(Delta(program.id, cell.branch, cell.value, self.index, text))

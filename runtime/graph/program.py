@@ -131,7 +131,8 @@ class Program:
     # Values --------------------------------------------------------------------------------------
 
     def declare(self, scope: Scope, value: int, ordinal: int, branch: int | None) -> Cell:
-        cell = scope.cells[value] = Cell(ordinal, branch, value, is_inner=scope.is_inner)
+        cell = Cell(ordinal, branch, value, is_inner=scope.is_inner, is_parallel=scope.is_parallel)
+        scope.cells[value] = cell
         self._pending[cell] = None
         return cell
 

@@ -270,7 +270,7 @@ class _Section(Sample):
 
     def _tell(self, text: str) -> None:
         program, cell = self._gen.branch.program, self._gen.value
-        if not (self._tells and program.options.stream) or cell.value is None:
+        if not (self._tells and program.options.stream) or cell.value is None or cell.is_parallel:
             return
         text = self._held + (text if self._has_begun else text.lstrip())
         told = text.rstrip()

@@ -17,11 +17,19 @@ __all__ = ["Scope"]
 
 
 class Scope:
-    """`loop` is what a Stop on `branches`' own branch ends; it is set where a loop's run begins."""
+    """`loop` is the one that a Stop ends. `is_parallel`: other runs of the region, or of one around
+    it, go on beside this one."""
 
-    def __init__(self, parent: Scope | None = None, loop: LoopRun | None = None) -> None:
+    def __init__(
+        self,
+        parent: Scope | None = None,
+        loop: LoopRun | None = None,
+        *,
+        is_parallel: bool = False,
+    ) -> None:
         self.parent = parent
         self.loop = loop
+        self.is_parallel = is_parallel or (parent is not None and parent.is_parallel)
         self.branches: dict[int, Branch] = {}
         self.cells: dict[int, Cell] = {}
 
