@@ -15,8 +15,10 @@ from furcate.protocol.graph import (
     Join,
     Let,
     Loop,
+    Mark,
     Role,
     Root,
+    Score,
     Select,
     Special,
     Switch,
@@ -127,6 +129,13 @@ def _text_line(recorded: Recorded) -> str:
             return f"value {value} = {label} {_settings(sampling)}{shape}".rstrip()
         case Select(_, value, _, choices, method):
             return f"value {value} = {label} {list(choices)!r} by {method}"
+        case Score(_, value, text):
+            scored = _operand(text) if not isinstance(text, str) else repr(text[:_TEXT_CHARS])
+            return f"value {value} = {label} of {scored}"
+        case Mark(_, value, "begin"):
+            return f"{label} begin"
+        case Mark(_, value):
+            return f"value {value} = {label} end"
         case TextOf(_, value):
             return f"value {value} = text so far"
         case Call(_, value, _, args):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._program import Program
     from ._slot import Slot
 
-__all__ = ["Leaf", "Ref", "join", "let", "operand", "resolve"]
+__all__ = ["Leaf", "Ref", "foreign", "join", "let", "operand", "resolve"]
 
 
 class Ref(Expr):
@@ -213,11 +213,19 @@ def let(program: Program, op: LetOp, args: tuple[Operand, ...]) -> Ref:
     return Ref(program, slot)
 
 
+def foreign(ref: Ref, program: Program, remedy: str) -> UsageError:
+    """Of a Ref that is used where it means nothing."""
+    return UsageError(
+        f"{ref!r} of {ref.program.name!r} belongs to another program than {program.name!r}, where "
+        f"it is used: {remedy}"
+    )
+
+
 def operand(program: Program, value: object) -> Operand:
     """A Ref or plain data where an operation takes either."""
     if isinstance(value, Ref):
         if value.program is not program:
-            raise UsageError(f"{value!r} belongs to another program: use its value, ref.get()")
+            raise foreign(value, program, "use its value, ref.get()")
         return ValueRef(value.slot.value_id)
     if value is None or isinstance(value, str | bool | float):
         return value
@@ -241,8 +249,12 @@ def join(separator: str, items: Ref | Iterable[Ref | str]) -> Ref | str:
     refs = [part for part in parts if isinstance(part, Ref)]
     if not refs:
         return separator.join(part for part in parts if isinstance(part, str))
-    if any(ref.program is not refs[0].program for ref in refs):
-        raise UsageError("join() got Refs of different programs: use ref.get() for the foreign one")
+    for ref in refs:
+        if ref.program is not refs[0].program:
+            raise UsageError(
+                f"join() got Refs of different programs, {refs[0].program.name!r} and "
+                f"{ref.program.name!r}: use ref.get() for the foreign one"
+            )
     operands = [ValueRef(part.slot.value_id) if isinstance(part, Ref) else part for part in parts]
     return let(refs[0].program, "concat", (separator, *operands))
 
@@ -252,7 +264,8 @@ def resolve(value: object, program: Program) -> object:
     if isinstance(value, Ref):
         if value.program is not program:
             raise UsageError(
-                f"the return value holds {value!r} of another program: return ref.get()"
+                f"the return value of {program.name!r} holds {value!r} of another program, "
+                f"{value.program.name!r}: return ref.get()"
             )
         return value.get()
     if type(value) in (list, tuple):

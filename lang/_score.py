@@ -12,7 +12,7 @@ from furcate.protocol.graph import ValueRef
 from ._location import caller_location
 from ._output import Output
 from ._record import check_open, check_text
-from ._ref import Ref
+from ._ref import Ref, foreign
 from ._select import check_name
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def record_score(branch: Branch, text: object, name: str | None) -> Score:
 def _operand(branch: Branch, text: object) -> str | ValueRef:
     if isinstance(text, Ref):
         if text.program is not branch.program:
-            raise UsageError(f"{text!r} belongs to another program: score its value, ref.get()")
-        if text.slot.samples > 1:
-            raise UsageError(f"{text!r} has {text.slot.samples} texts: choose one, such as ref[0]")
+            raise foreign(text, branch.program, "score its value, ref.get()")
+        if text.slot.samples > 1 or text.slot.is_list:
+            raise UsageError(f"{text!r} is a list: score one of its elements, such as ref[0]")
         return ValueRef(text.slot.value_id)
     if not isinstance(text, str) or not text:
         raise UsageError(f"score() takes a text of at least one character or a Ref, got {text!r}")

@@ -168,19 +168,42 @@ def test_a_list_of_samples_is_no_text(engine):
         s += PROMPT + fc.gen("x", max_tokens=2, n=2)
         s.score(s.ref("x"))
 
-    with pytest.raises(fc.UsageError, match="2 texts"):
+    with pytest.raises(fc.UsageError, match="is a list"):
         fc.function(body).run(backend=engine)
 
 
-def test_explain_shows_a_score_and_goes_on_with_a_number():
+def test_explain_shows_scores_and_scopes_and_goes_on_with_a_number():
     def body(s):
         s += PROMPT
-        if s.score("good") <= 0:
-            s += "fine"
+        with s.var_scope("all"):
+            if s.score("good", "how") <= 0:
+                s += "fine"
+        s.score(s.ref("all"))
 
-    shown = fc.function(body).explain()
-    assert "score" in shown
-    assert "'fine'" in shown
+    lines = [line.split("  ")[-1] for line in fc.function(body).explain().splitlines()]
+    assert lines[1:7] == [
+        "[0] text 'it was '",
+        "[0] var_scope 'all' begin",
+        "[0] value 1 = score 'how' of 'good'",
+        "[0] text 'fine'",
+        "[0] value 0 = var_scope 'all' end",
+        "[0] value 2 = score of value 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    "keywords", [{}, {"temperature": 0.5}, {"temperature": 0}, {"top_k": 3}, {"min_p": 0.5}]
+)
+def test_a_score_is_the_sum_of_what_the_output_had_whatever_drew_it(engine, keywords):
+    def body(s):
+        s += PROMPT
+        with s.copy() as c:
+            c += fc.gen("x", 5, ignore_eos=True, return_logprob=True, **keywords)
+            drawn = c.get_meta_info("x")["output_token_logprobs"]
+        return float(s.score(c["x"])), math.fsum(logprob for logprob, _, _ in drawn)
+
+    score, expected = fc.function(body).run(backend=engine, seed=4).ret_value
+    assert score == pytest.approx(expected)
 
 
 def test_mock_scores_too():
