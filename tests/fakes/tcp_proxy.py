@@ -11,12 +11,12 @@ __all__ = ["TcpProxy"]
 
 class TcpProxy:
     """Listens at `port` and passes everything on to `target`. `cut` ends all connections that there
-    are; with `cut_after` each ends by itself when so many bytes have gone to the client."""
+    are; with `cut_after` the first ends by itself when so many bytes have gone to the client, the
+    second after twice as many, and so on."""
 
     def __init__(self, target: int, *, cut_after: int | None = None) -> None:
         self.num_connections = 0
         self.cut_after = cut_after
-        self.is_open = True
         self._target = target
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
@@ -33,7 +33,6 @@ class TcpProxy:
             each.close()
 
     def close(self) -> None:
-        self.is_open = False
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -53,7 +52,9 @@ class TcpProxy:
             with self._lock:
                 self._sockets |= {near, far}
                 self.num_connections += 1
-            for pair in ((near, far, None), (far, near, self.cut_after)):
+            # A cut loses what the client's system has not passed on: the same again would never end.
+            limit = None if self.cut_after is None else self.cut_after * self.num_connections
+            for pair in ((near, far, None), (far, near, limit)):
                 threading.Thread(target=self._pump, args=pair, daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, limit: int | None) -> None:

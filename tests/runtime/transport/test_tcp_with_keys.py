@@ -294,7 +294,7 @@ def test_keys_come_in_pairs(server_key, key) -> None:
 def test_a_connection_that_breaks_is_made_again_and_nothing_is_lost(
     plain, connect, eventually
 ) -> None:
-    proxy = TcpProxy(int(plain.address.rpartition(":")[2]), cut_after=20_000)
+    proxy = TcpProxy(int(plain.address.rpartition(":")[2]), cut_after=10_000)
     listener = Listener()
     channel = connect(f"tcp://127.0.0.1:{proxy.port}", listener)
     (client,) = plain.connections
