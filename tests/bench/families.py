@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-ROOT = Path(__file__).parent.parent.parent
-sys.path.insert(0, str(ROOT))
+if __name__ == "__main__":  # as a script: the checkout's packages come first
+    ROOT = Path(__file__).resolve().parent.parent.parent
+    sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from tests.fakes.families import FAMILIES, VOCAB_SIZE
 from tests.fakes.native_models import Row, logits_of
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "measure", "table"]
 
-PAGE = ROOT / "docs" / "reference" / "models.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "models.md"
 MARK = re.compile(r"(<!-- measured: families -->\n).*?(<!-- end of table -->)", re.DOTALL)
 PROMPT, NEW_TOKENS, CHUNK = 270, 64, 37
 
