@@ -27,8 +27,9 @@ MARK = re.compile(r"(<!-- table: ([\w.]+) -->\n).*?(<!-- end of table -->)", re.
 
 MAX_SIGNATURE = 90
 NO_TEXT = "—"
-WITH_MEMBERS = ("Function", "ProgramState", "StateGroup")
-GIVEN = {"Expr", "Function", "ProgramState", "Ref", "Session", "StateGroup"}  # nobody makes these
+WITH_MEMBERS = ("DynamicGroup", "Function", "ProgramState", "Ref", "StateGroup")
+# Nobody makes these.
+GIVEN = {"DynamicGroup", "Expr", "Function", "ProgramState", "Ref", "Session", "StateGroup"}
 
 
 def options_table() -> str:

@@ -42,11 +42,12 @@ class Ref(Expr):
 
     @property
     def program(self) -> Program:
+        """The running program that the value belongs to."""
         return self._program
 
     @property
     def slot(self) -> Slot:
-        """Raises UsageError outside the body that the value belongs to."""
+        """The place of the value. Raises UsageError outside the body that it belongs to."""
         self._program.check_visible(self._slot)
         return self._slot
 
@@ -96,27 +97,35 @@ class Ref(Expr):
     # Operations in the graph ---------------------------------------------------------------------
 
     def strip(self, chars: str | None = None) -> Ref:
+        """As of a `str`."""
         return self._let("strip", *_given(chars))
 
     def lstrip(self, chars: str | None = None) -> Ref:
+        """As of a `str`."""
         return self._let("lstrip", *_given(chars))
 
     def rstrip(self, chars: str | None = None) -> Ref:
+        """As of a `str`."""
         return self._let("rstrip", *_given(chars))
 
     def lower(self) -> Ref:
+        """As of a `str`."""
         return self._let("lower")
 
     def upper(self) -> Ref:
+        """As of a `str`."""
         return self._let("upper")
 
     def replace(self, old: str, new: str) -> Ref:
+        """As of a `str`, every occurrence."""
         return self._let("replace", old, new)
 
     def removeprefix(self, prefix: str) -> Ref:
+        """As of a `str`."""
         return self._let("removeprefix", prefix)
 
     def removesuffix(self, suffix: str) -> Ref:
+        """As of a `str`."""
         return self._let("removesuffix", suffix)
 
     def __getitem__(self, key: int | str) -> Ref:
@@ -133,6 +142,7 @@ class Ref(Expr):
         return self._compare("eq", other)
 
     def ne(self, other: Ref | Literal_) -> Ref:
+        """The opposite of `eq`."""
         return self._compare("ne", other)
 
     def lt(self, other: Ref | Literal_) -> Ref:
@@ -140,12 +150,15 @@ class Ref(Expr):
         return self._compare("lt", other)
 
     def le(self, other: Ref | Literal_) -> Ref:
+        """Less or equal; see `lt`."""
         return self._compare("le", other)
 
     def gt(self, other: Ref | Literal_) -> Ref:
+        """Greater; see `lt`."""
         return self._compare("gt", other)
 
     def ge(self, other: Ref | Literal_) -> Ref:
+        """Greater or equal; see `lt`."""
         return self._compare("ge", other)
 
     def contains(self, part: Ref | Literal_) -> Ref:
