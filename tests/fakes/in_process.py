@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import furcate as fc
 from furcate.lang.backend.inprocess import EngineChannel
 from furcate.runtime import launch
+from furcate.runtime.config import ScheduleConfig
 from furcate.runtime.constrain.service import CompileService
 from furcate.runtime.server.text import template_of
 from furcate.runtime.testing import ContextModel, ScriptedModel, make_scheduler, reply_with
@@ -33,7 +34,9 @@ def model_session(
     num_pages: int = 256,
     page_size: int = 16,
     limits: Limits | None = None,
+    checks: bool = True,
 ) -> fc.Session:
+    """`checks`: every invariant of the engine, at every step."""
     codec = codec or ByteTokenizer()
 
     def build(wake: Callable[[], None]) -> Scheduler:
@@ -47,6 +50,7 @@ def model_session(
             page_size=page_size,
             constraints=constraints,
             overlap=True,
+            config=ScheduleConfig(check_invariants=checks),
         )
 
     return fc.Session(
