@@ -22,10 +22,6 @@ def engine():
         yield backend
 
 
-def program(body):
-    return fc.function(body)
-
-
 def test_what_a_function_returns_is_a_value_that_can_be_appended(engine):
     @fc.function
     def asks(s):
@@ -422,6 +418,41 @@ def test_a_program_lives_no_longer_than_it_is_held_though_its_function_holds_it(
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_each_run_of_a_loop_calls_anew_and_a_fork_may_be_over_what_a_call_gives(engine):
+    @fc.function
+    def asks(s):
+        def body(s):
+            s += "colour? " + fc.gen("colour", max_tokens=10)
+            s += s.call(
+                lambda colour: f"<{colour}{len(done)}>{done.append(1) or ''}", s.ref("colour")
+            )
+
+        s.loop(body, max_iters=3)
+        children = s.fork(over=s.call(lambda: ["a", "b"]))
+        children.map(lambda child: child.set_var("twice", child.call(lambda x: x * 2, child.item)))
+        children.join()
+        return s["twice"]
+
+    done = []
+    state = asks.run(backend=engine)
+    assert state.text() == "colour? red<red0>colour? red<red1>colour? red<red2>"
+    assert state.ret_value == ["aa", "bb"]
+
+
+def test_what_a_function_raises_in_a_loop_is_told_with_its_cause_and_line(engine):
+    @fc.function
+    def asks(s):
+        def body(s):
+            s += "colour? " + s.call(lambda: 1 // 0)
+
+        s.loop(body, max_iters=3)
+
+    with pytest.raises(fc.ProgramError) as raised:
+        asks.run(backend=engine)
+    assert isinstance(raised.value.cause.__cause__, ZeroDivisionError)
+    assert raised.value.location.startswith(__file__)
 
 
 def test_calls_are_shown_by_explain():

@@ -242,6 +242,37 @@ def test_logprobs_are_those_of_the_accepted_output(engine):
     assert "".join(text for _, _, text in tokens).startswith(state["x"])
 
 
+def test_each_run_of_a_loop_is_checked_anew(engine):
+    seen = []
+
+    @fc.function
+    def loops(s):
+        def body(s):
+            s += "say: "
+            s += fc.gen(
+                "x", max_tokens=6, check=lambda t: seen.append(t) or len(seen) % 2 == 0, retries=3
+            )
+
+        s.loop(body, max_iters=3)
+
+    state = loops.run(backend=engine, seed=1)
+    assert state.text() == "".join("say: " + text for text in seen[1::2])
+    assert len(seen) == 6
+
+
+def test_a_checked_gen_in_a_loop_fails_with_its_value_and_attempts(engine):
+    @fc.function
+    def loops(s):
+        def body(s):
+            s += "say: " + fc.gen("x", max_tokens=6, check=lambda text: "never", retries=1)
+
+        s.loop(body, max_iters=3)
+
+    with pytest.raises(fc.ProgramError, match="never") as raised:
+        loops.run(backend=engine)
+    assert raised.value.cause.attempts == 2
+
+
 def test_many_programs_are_checked(engine):
     states = program.run_batch(
         [({"check": lambda text: len(text) % 3 != 1, "retries": 30, "max_tokens": 6},)] * 40,
