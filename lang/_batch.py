@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from furcate.errors import Cancelled, UsageError
 
 from ._default import backend_or_default
+from ._loops import run_coroutine
 from ._run import Call, execute, execute_async, finish, finish_async, open_state
 
 if TYPE_CHECKING:
@@ -271,6 +272,6 @@ def run_async_batch(
         return [task.result() for task in tasks] if in_order else finished
 
     try:
-        return asyncio.run(run_all())
+        return run_coroutine(run_all)
     except ExceptionGroup as group:
         raise group.exceptions[0] from None

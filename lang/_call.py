@@ -14,7 +14,7 @@ from furcate.errors import CallFailed, FurcateError, GenerationError, UsageError
 from furcate.protocol.graph import Call, Operand, ValueRef
 
 from ._location import caller_location
-from ._ref import Ref, let
+from ._ref import Ref, foreign, let
 from ._slot import Slot
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _read(reader: Reader, data: object) -> object:
 def _operand(branch: Branch, arg: object) -> Operand:
     if isinstance(arg, Ref):
         if arg.program is not branch.program:
-            raise UsageError(f"{arg!r} belongs to another program: pass its value, ref.get()")
+            raise foreign(arg, branch.program, "pass its value, ref.get()")
         return ValueRef(arg.slot.value_id)
     if isinstance(arg, list | tuple):
         return ValueRef(

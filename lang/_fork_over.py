@@ -14,7 +14,7 @@ from furcate.protocol.graph import Fork, ForkOver, Out
 from ._enclosure import Enclosure
 from ._location import caller_location
 from ._record import check_open
-from ._ref import Ref
+from ._ref import Ref, foreign
 from ._region import Region, call_body
 from ._state import ProgramState
 
@@ -42,7 +42,7 @@ class DynamicGroup:
         branch, program, location = parent._branch, parent._program, caller_location()
         check_open(branch)
         if over.program is not program:
-            raise UsageError(f"{over!r} belongs to another program: pass its value, ref.get()")
+            raise foreign(over, program, "pass its value, ref.get()")
         self._parent, self._over, self._location = parent, over.slot, location
         # The children begin with what the parent says here, wherever the group ends.
         stem = branch.child(program.new_branch())

@@ -13,7 +13,7 @@ from ._elect import elect
 from ._expr import Expr
 from ._location import caller_location
 from ._record import check_open
-from ._ref import Ref, let
+from ._ref import Ref, foreign, let
 from ._state import ProgramState
 from ._variables import ref_of
 
@@ -208,7 +208,7 @@ class StateGroup:
                 f"{wanted}, got {found!r}"
             )
         if found.program is not state._program:
-            raise UsageError(f"{what} got {found!r} of another program")
+            raise foreign(found, state._program, f"{what} takes a Ref of the state that it gets")
         return found
 
     # Joining -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from furcate.errors import UsageError
 from furcate.protocol.graph import Carry, Loop, Out
 
 from ._record import check_open
-from ._ref import Ref, let, operand
+from ._ref import Ref, foreign, let, operand
 from ._region import Region, before, call_body, open_region
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _until(
 
 def _condition(region: Region, ref: Ref) -> Slot:
     if ref.program is not region.program:
-        raise UsageError(f"the condition {ref!r} belongs to another program")
+        raise foreign(ref, region.program, "a condition is made of values of its own program")
     return ref.slot
 
 
@@ -119,7 +119,7 @@ def _list(branch: Branch, items: Ref | Sequence[object]) -> Slot:
     program = branch.program
     if isinstance(items, Ref):
         if items.program is not program:
-            raise UsageError(f"{items!r} belongs to another program: pass its value, ref.get()")
+            raise foreign(items, program, "pass its value, ref.get()")
         return items.slot
     if not isinstance(items, list | tuple):
         raise UsageError(f"s.each takes a Ref or a list of Refs and plain values, got {items!r}")

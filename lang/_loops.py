@@ -34,6 +34,7 @@ async def _awaited(make: Callable[[], Awaitable[T]]) -> T:
 def _run_beside(make: Callable[[], Awaitable[T]]) -> T:
     outcome: Future[T] = Future()
     begun: Future[Callable[[], object]] = Future()
+    may_begin: Future[bool] = Future()
 
     async def main() -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -42,6 +43,8 @@ def _run_beside(make: Callable[[], Awaitable[T]]) -> T:
         return await make()
 
     def run() -> None:
+        if not may_begin.result():
+            return
         try:
             outcome.set_result(asyncio.run(main()))
         except BaseException as error:
@@ -49,12 +52,16 @@ def _run_beside(make: Callable[[], Awaitable[T]]) -> T:
 
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(run,), name="furcate-loop", daemon=True)
-    thread.start()
     try:
+        thread.start()
+        may_begin.set_result(True)
         return outcome.result()
     finally:
-        if not outcome.done():  # whoever waits was interrupted
+        if not may_begin.done():  # whoever waits was interrupted, at once
+            may_begin.set_result(False)
+        elif not outcome.done():  # or later
             cancel = begun.result()
             with suppress(RuntimeError):  # it has ended meanwhile
                 cancel()
-        thread.join()
+        if thread.ident is not None:
+            thread.join()

@@ -13,7 +13,7 @@ from ._expr import Concat, Expr, Part, TextExpr
 from ._gen import GenExpr
 from ._location import caller_location
 from ._program import program_error
-from ._ref import Leaf, Ref
+from ._ref import Leaf, Ref, foreign
 from ._role import RoleEdge, RoleExpr
 from ._sampling import report, resolve
 from ._select import SelectExpr
@@ -153,7 +153,7 @@ def _append_ref(branch: Branch, ref: Ref, location: str) -> None:
         if isinstance(ref, Leaf):
             _append_text(branch, str(ref), location)
             return
-        raise UsageError(f"{ref!r} belongs to another program: append its value, ref.get()")
+        raise foreign(ref, branch.program, "append its value, ref.get()")
     if ref.slot.is_list:
         raise UsageError(f"{ref!r} is a list: append ref[0], or fc.join(separator, ref)")
     if ref.slot.samples > 1:

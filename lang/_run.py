@@ -9,12 +9,13 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from furcate.errors import Cancelled, ProgramError, UsageError
+from furcate.errors import Cancelled, ProgramError
 
 from ._body import inside
 from ._branch import Branch
 from ._default import backend_or_default
 from ._inline import played
+from ._loops import run_coroutine
 from ._program import Program, Sink, program_error
 from ._ref import resolve
 from ._session import open_session
@@ -150,12 +151,12 @@ def _abandon(program: Program, error: BaseException) -> None:
 
 
 def run(call: Call, options: RunOptions) -> ProgramState:
-    """In this thread; with `stream` in a thread of its own, so that text can be read meanwhile."""
+    """In this thread; with `stream` in a thread of its own, so that text can be read meanwhile. An
+    async body runs on a loop of its own."""
     if options.stream:
         return start(call, options)
     if call.is_async:
-        _refuse_running_loop(call)
-        return asyncio.run(run_async(call, options))
+        return run_coroutine(lambda: run_async(call, options))
     state = open_state(call, options)
     execute(state, call)
     finish(state)
@@ -207,11 +208,3 @@ async def start_async(call: Call, options: RunOptions) -> ProgramState:
 
     state._task = asyncio.get_running_loop().create_task(run_beside())
     return state
-
-
-def _refuse_running_loop(call: Call) -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise UsageError(f"{call.name} is async and an event loop is running: await {call.name}.arun()")

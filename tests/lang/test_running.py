@@ -207,12 +207,11 @@ def test_a_plain_program_runs_by_arun(backend):
     assert [state.ret_value for state in asyncio.run(both())] == ["R", "R", "short"]
 
 
-def test_async_run_inside_a_loop_says_to_await_arun(backend):
+def test_an_async_program_runs_inside_a_loop_on_a_loop_of_its_own(backend):
     async def inside():
-        asks_async.run("q")
+        return asks_async.run("q")["again"], asks.run("why")["answer"]
 
-    with pytest.raises(fc.UsageError, match="arun"):
-        asyncio.run(inside())
+    assert asyncio.run(inside()) == ("R", "R")
 
 
 def test_reading_a_value_inside_an_async_body_says_to_await_aget(by_hand):
