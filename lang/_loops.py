@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["run_coroutine"]
 
 T = TypeVar("T")
+
+# A signal that comes just before a wait is seen when the wait is over: so no wait is long.
+LOOK_UP_S = 0.2
 
 
 def run_coroutine(make: Callable[[], Awaitable[T]]) -> T:
@@ -55,6 +58,8 @@ def _run_beside(make: Callable[[], Awaitable[T]]) -> T:
     try:
         thread.start()
         may_begin.set_result(True)
+        while not wait([outcome], LOOK_UP_S).done:
+            pass
         return outcome.result()
     finally:
         if not may_begin.done():  # whoever waits was interrupted, at once
