@@ -30,6 +30,7 @@ __all__ = [
     "RoleMark",
     "Variable",
     "new_branch",
+    "seen",
 ]
 
 
@@ -135,6 +136,13 @@ class Branch:
     def close(self, by: str) -> None:
         """Nothing more can be appended."""
         self.joined, self.closed_by = True, by
+
+
+def seen(branch: Branch, name: str) -> Variable:
+    """A variable that there is, as it is meant here: inside a body one from around it may be what
+    the run before has made of it."""
+    region, variable = branch.program.region, branch.variables[name]
+    return variable if region is None else region.seen(name, variable)
 
 
 def new_branch(program: Program, number: int) -> Branch:

@@ -15,7 +15,7 @@ import msgspec
 from furcate.errors import UsageError
 from furcate.protocol.graph import Recall, Root, Save, ValueRef
 
-from ._branch import Gathered, Local
+from ._branch import Gathered, Local, seen
 from ._location import caller_location
 from ._ref import Ref, let
 from ._slot import Slot
@@ -82,7 +82,8 @@ def save(branch: Branch, name: str, ttl_s: float | None) -> None:
         raise UsageError(
             f"session {name!r} is saved inside the role {branch.role!r}: end the role first"
         )
-    refs = {key: _ref_of(branch, value) for key, value in branch.variables.items()}
+    variables = {key: seen(branch, key) for key in branch.variables}
+    refs = {key: _ref_of(branch, value) for key, value in variables.items()}
     kept = tuple((key, ref.slot.value_id) for key, ref in refs.items() if ref is not None)
     if branch.session is not None:
         kept += tuple(_values_before(branch, branch.session, {key for key, _ in kept}))

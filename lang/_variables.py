@@ -164,6 +164,8 @@ def _picked(program: Program, name: str, elected: Elected[Variable]) -> Ref:
 
 
 def _operand(program: Program, name: str, variable: Variable) -> Operand:
+    if program.region is not None:
+        variable = program.region.seen(name, variable)
     match variable:
         case Slot():
             return ValueRef(variable.value_id)

@@ -148,7 +148,8 @@ def saved_outcome(outcome: Outcome) -> Outcome:
     if isinstance(outcome, Failure):
         why = f"the value failed before it was saved: {outcome.code}: {outcome.message}"
         return Failure("generation", why, 0)
-    return outcome
+    # Its source is a number of that program, and a choice's index means nothing without it.
+    return Ready(outcome.plain, outcome.text)
 
 
 def _listed(names: Mapping[str, object] | list[str]) -> str:

@@ -656,3 +656,42 @@ def test_explain_shows_bodies_and_what_is_shared():
         "force points: none",
     ):
         assert part in text
+
+
+def test_what_is_saved_in_a_loop_is_what_the_run_has():
+    @fc.function
+    def program(s):
+        s["x"] = "before"
+
+        def turn(s):
+            s += "[" + fc.select("way", ["left"]) + "]"
+            s.save("latest")
+            s["x"] = s.ref("x").upper()
+
+        s.loop(turn, max_iters=2)
+
+    @fc.function
+    def reads(s):
+        return s["x"], s["way"], s.text()
+
+    with fc.Mock("r") as backend:
+        program.run(backend=backend)
+        again = reads.open(session="latest").run(backend=backend)
+        assert again.ret_value == ("BEFORE", "left", "[left][left]")
+
+
+def test_an_election_in_a_loop_gives_what_the_run_before_has_made():
+    def body(s):
+        s += fc.gen("x") + " "
+
+        def turn(s):
+            group = s.fork(2)
+            group[1].set_var("x", s.ref("x").replace("r", "rr"))
+            group += fc.gen("key")
+            best = group.best(lambda child: child.ref("key").regex(r"\d+"))[0]
+            s["x"] = best.ref("x")
+            s += s.ref("x") + " "
+
+        s.loop(turn, max_iters=2)
+
+    assert run(body).text() == "r1 rr1 rrrr1 "
