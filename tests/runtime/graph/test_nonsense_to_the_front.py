@@ -20,6 +20,7 @@ SAMPLINGS = st.builds(
     max_tokens=st.integers(-1, 3),
     n=st.integers(0, 3),
     stop=st.lists(WORDS, max_size=2).map(tuple),
+    stop_regex=st.lists(st.sampled_from(["a", "(", "a*"]), max_size=2).map(tuple),
     temperature=st.sampled_from([0.0, -1.0, float("nan")]),
 )
 OPS = st.sampled_from(["concat", "strip", "replace", "len", "item", "removeprefix"])
@@ -30,7 +31,17 @@ NODES = st.one_of(
     st.builds(graph.Special, SMALL, WORDS),
     st.builds(graph.Role, SMALL, WORDS, st.sampled_from(["begin", "end"])),
     st.builds(graph.Fill, SMALL, SMALL),
-    st.builds(graph.Gen, SMALL, SMALL, SMALL, SAMPLINGS, st.one_of(st.none(), SMALL)),
+    st.builds(
+        graph.Gen,
+        SMALL,
+        SMALL,
+        SMALL,
+        SAMPLINGS,
+        st.one_of(st.none(), SMALL),
+        stopped_by=st.one_of(st.none(), SMALL),
+    ),
+    st.builds(graph.Score, SMALL, SMALL, st.one_of(WORDS, SMALL, st.builds(graph.ValueRef, SMALL))),
+    st.builds(graph.Mark, SMALL, SMALL, st.sampled_from(["begin", "end"])),
     st.builds(graph.Select, SMALL, SMALL, SMALL, st.lists(WORDS, max_size=3).map(tuple)),
     st.builds(graph.Fork, SMALL, BRANCHES),
     st.builds(graph.Join, SMALL, BRANCHES),
