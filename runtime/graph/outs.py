@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from furcate.errors import Unset
 
 from .cell import Cell, Failure, Ready
@@ -16,7 +18,7 @@ from .cell import Cell, Failure, Ready
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from furcate.protocol.message import Element
+    from furcate.protocol.message import Data, Element
 
     from .program import Program
 
@@ -53,6 +55,13 @@ class Copy:
         self.program.resolve(self.out, outcome)
 
 
+def _shallow(data: Data) -> Element | list[Element]:
+    """An element as it travels in a list: lists in it hold no further ones but as JSON text."""
+    if not isinstance(data, list):
+        return data
+    return [msgspec.json.encode(e).decode() if isinstance(e, list) else e for e in data]
+
+
 @dataclass(slots=True, eq=False)
 class Gather:
     """A list of what each of `parts` has come to, None for those that failed."""
@@ -71,7 +80,7 @@ class Gather:
                 part.waiters.append(self)
                 return
             if isinstance(outcome, Ready):
-                self.elements.append(outcome.plain)  # type: ignore[arg-type]
+                self.elements.append(_shallow(outcome.plain))
                 self.sources.add(outcome.source)
             else:
                 self.elements.append(None)

@@ -29,7 +29,7 @@ class Scope:
     ) -> None:
         self.parent = parent
         self.loop = loop
-        self.is_parallel = is_parallel or (parent is not None and parent.is_parallel)
+        self.is_parallel: bool = is_parallel or (parent is not None and parent.is_parallel)
         self.branches: dict[int, Branch] = {}
         self.cells: dict[int, Cell] = {}
 

@@ -359,6 +359,31 @@ def test_a_fork_over_a_list_ends_with_its_first_read_or_with_the_body():
     assert len(texts) == 2
 
 
+def test_forks_over_lists_nest_and_work_in_async_programs():
+    @fc.function
+    async def program(s):
+        s += fc.gen("list")
+        over = s.ref("list")
+        group = s.fork(over=over)
+
+        def grow(child):
+            inner = child.fork(over=over)
+            inner += fc.gen("leaf")
+            deepest = child.fork(over=over)
+            deepest += fc.gen("x", n=2)
+            deepest.join()
+            inner.join()
+
+        group.map(grow)
+        group.join()
+        return await s.aget("leaf"), s.ref("x")
+
+    with fc.Mock('["a", "b"]') as backend:
+        leaves, deep = program.run(backend=backend).ret_value
+    assert leaves == [['["a", "b"]'] * 2] * 2
+    assert len(deep) == 2
+
+
 def test_the_fork_point_is_where_the_fork_was_asked_for():
     texts = []
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.fakes.fake_engine import FakeEngine
 from tests.fakes.front_driver import Driver
 
+from furcate.protocol.codec import decode_events, encode
 from furcate.protocol.graph import (
     Call,
     Carry,
@@ -224,6 +225,19 @@ def test_a_list_may_be_empty_or_the_text_of_an_array_and_must_be_one() -> None:
     assert over("[]").values()[3] == []
     assert over('["a", 1]').values()[3] == ["a", "1"]
     assert "JSON array" in over("word").failures()[0].message
+
+
+def test_deeper_lists_travel_as_json_in_lists_that_a_message_can_hold() -> None:
+    def over(child: int, parent: int, inner: tuple[Node, ...], source: int, out: int) -> ForkOver:
+        return ForkOver(parent, 0, child, inner, outs=(Out(out, (source,)),))
+
+    innermost = over(3, 2, (Fill(3, 0), TextOf(3, 1)), 1, 10)
+    nested = over(1, 0, (over(2, 1, (innermost,), 10, 11),), 11, 12)
+    driver = played(Let(0, "vote", ("[1,2]",)), nested)
+    (value,) = [event for event in driver.of(Value) if event.value == 12]
+    assert decode_events(encode([value])) == [value]
+    row = ['["[1,2]","[1,2]"]'] * 2
+    assert value.data == [row, row]
 
 
 def test_a_call_in_a_loop_is_made_in_each_run() -> None:
