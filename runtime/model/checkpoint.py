@@ -42,7 +42,7 @@ def read_config(path: str | os.PathLike[str]) -> DecoderConfig:
     if not path.is_dir():
         return _open_gguf(path).config
     model_type, config = _read_hf_config(path)
-    return FAMILIES[model_type].config(config)
+    return FAMILIES[model_type].read(config)
 
 
 def _open_gguf(path: Path) -> Checkpoint:
@@ -56,7 +56,7 @@ def _open_gguf(path: Path) -> Checkpoint:
 def _open_folder(path: Path) -> Checkpoint:
     model_type, hf_config = _read_hf_config(path)
     family = FAMILIES[model_type]
-    config = family.config(hf_config)
+    config = family.read(hf_config)
     return Checkpoint(config, StateDictTensors(SafetensorsFolder(path), family.names(config)))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from furcate.errors import ModelFileError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,3 +23,13 @@ class Family(NamedTuple):
     adds: str  # to a llama, for the table of families
     config: Callable[[HFConfig], DecoderConfig]
     names: Callable[[DecoderConfig], HFNames]
+
+    def read(self, config: HFConfig) -> DecoderConfig:
+        """The config, or ModelFileError; also where settings that are numbers cannot be computed
+        with, such as a division by a scale of zero."""
+        try:
+            return self.config(config)
+        except (ArithmeticError, ValueError) as error:
+            raise ModelFileError(
+                f"the settings of config.json cannot be computed with ({error}); fetch it again"
+            ) from error

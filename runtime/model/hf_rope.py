@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from furcate.errors import ModelFileError
@@ -59,14 +60,14 @@ def rope_of(
     table = rope_table(config, layer_type)
     share = table.number("partial_rotary_factor", config.number("partial_rotary_factor", 1.0))
     base = table.number("rope_theta", config.number("rope_theta", base))
-    size = int(head_dim * share)
+    plain = RopeConfig(base, int(head_dim * share), interleaved)
     kind = _kind(table)
     if kind not in STRETCHES:
         raise ModelFileError(
             f"rope_type {kind!r} is not supported; supported: {', '.join(map(repr, STRETCHES))}"
         )
-    stretch = STRETCHES[kind](Ask(config, table, base, size))
-    return RopeConfig(base, size, interleaved, stretch.divisors, stretch.scale)
+    stretch = STRETCHES[kind](Ask(config, table, plain.base, plain.size))
+    return replace(plain, divisors=stretch.divisors, scale=stretch.scale)
 
 
 def rope_table(config: HFConfig, layer_type: str | None = None) -> HFConfig:

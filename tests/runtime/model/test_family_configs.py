@@ -3,9 +3,14 @@ leave out what their class has by default, and from what transformers makes of i
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from copy import deepcopy
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from furcate.errors import ModelFileError
 from furcate.runtime.model.config import AttentionConfig, DecoderConfig
@@ -188,7 +193,7 @@ KNOWN = {
 
 
 def _read(settings: dict[str, object]) -> DecoderConfig:
-    return FAMILIES[str(settings["model_type"])].config(HFConfig(settings))
+    return FAMILIES[str(settings["model_type"])].read(HFConfig(settings))
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -246,6 +251,22 @@ def test_long_rope_is_served_up_to_the_length_where_it_changes() -> None:
     assert rope is not None
     assert (config.max_context, rope.size, rope.divisors) == (4096, 96, (1.0,) * 48)
     assert rope.scale == pytest.approx(1.190238)
+
+
+ODD_VALUES = (0, -1, 1, 2**70, 0.0, -0.5, 1e308, math.inf, math.nan, None, "x", [], [[]], {}, True)
+
+
+@settings_of_hypothesis(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_any_setting_may_be_odd_and_is_then_named_or_read(data: st.DataObject) -> None:
+    settings = deepcopy(KNOWN[data.draw(st.sampled_from(sorted(KNOWN)))])
+    tables = [settings, settings.get("rope_scaling")]
+    for _ in range(data.draw(st.integers(1, 3))):
+        table = data.draw(st.sampled_from([table for table in tables if isinstance(table, dict)]))
+        keys = [*sorted(set(table) - {"model_type"}), "layer_types", "partial_rotary_factor"]
+        table[data.draw(st.sampled_from(keys))] = data.draw(st.sampled_from(ODD_VALUES))
+    with suppress(ModelFileError):
+        assert isinstance(_read(settings), DecoderConfig)
 
 
 @pytest.mark.parametrize(

@@ -5,25 +5,30 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import tokenizers
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.fakes.native_models import Row, logits_of
 
 import furcate as fc
 from furcate.errors import ModelFileError
+from furcate.runtime.config import resolve
 from furcate.runtime.model.load import load_model
 from furcate.runtime.model.safetensors import SafetensorsFolder
+from furcate.runtime.server.text import load_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytest.importorskip("transformers")
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from tests.fakes.families import FAMILIES, VOCAB_SIZE
 
 IDS = np.arange(5, 45, dtype=np.int32)
@@ -177,6 +182,21 @@ def test_a_header_that_makes_no_sense_is_damage(folder: Path, header: object) ->
         load_model(folder)
 
 
+@settings(max_examples=200, deadline=None)
+@given(changes=st.dictionaries(st.integers(0, 700), st.integers(0, 255), min_size=1, max_size=6))
+def test_a_file_with_other_bytes_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, changes: dict[int, int]
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    content = bytearray(save({"a": torch.ones(2, 3), "b": torch.zeros(4, dtype=torch.int64)}))
+    for place, byte in changes.items():
+        content[place % len(content)] = byte
+    (folder / "model.safetensors").write_bytes(content)
+    with suppress(ModelFileError):
+        for tensor in SafetensorsFolder(folder).values():
+            tensor.clone()
+
+
 def test_an_unknown_family_is_named_beside_those_that_are_known(folder: Path) -> None:
     _configure(folder, model_type="mamba")
     with pytest.raises(ModelFileError, match=r"model type 'mamba' is not supported; .* 'llama'"):
@@ -211,6 +231,15 @@ def _add_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"bos_token": "<s>", "eos_token": "</s>"})
     )
+
+
+def test_every_end_that_a_folder_names_is_one(folder: Path) -> None:
+    _add_tokenizer(folder)
+    generation = json.loads((folder / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [2, 3]
+    codec = load_text(resolve({"model": str(folder)}, {}).model).codec
+    assert codec.eos_ids == {2, 3}
+    assert codec.encode("abc") == [10, 11, 12]
 
 
 @fc.function
