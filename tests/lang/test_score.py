@@ -172,6 +172,33 @@ def test_a_list_of_samples_is_no_text(engine):
         fc.function(body).run(backend=engine)
 
 
+def test_what_scores_share_is_computed_once():
+    def body(s):
+        s += "a long beginning. " * 20
+        return [s.score(text) for text in ("one", "two", "three", "four")]
+
+    with fc.Engine("test:context") as backend:
+        usage = fc.function(body).run(backend=backend).usage
+    assert usage.computed <= len("a long beginning. ") * 20 + len("onetwothreefour")
+
+
+def test_a_batch_gives_what_single_runs_give(engine):
+    def body(s, prompt, text):
+        s += prompt
+        with s.var_scope("all"):
+            s += fc.gen("x", 8, ignore_eos=True, stop_regex="[a-z]", save_stop="end")
+            score = s.score(text)
+        s += s.ref("end")
+        return score, s["end"], s["all"]
+
+    program = fc.function(body)
+    items = [(f"{number} was ", "ab" * number) for number in range(1, 7)]
+    together = program.run_batch(items, backend=engine, seed=3)
+    alone = [program.run(*item, backend=engine, seed=3 + i) for i, item in enumerate(items)]
+    assert [state.ret_value for state in together] == [state.ret_value for state in alone]
+    assert [state.text() for state in together] == [state.text() for state in alone]
+
+
 def test_explain_shows_scores_and_scopes_and_goes_on_with_a_number():
     def body(s):
         s += PROMPT
