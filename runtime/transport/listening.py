@@ -63,7 +63,7 @@ def listen_tcp(context: Context, address: TcpAddress, keys: ServerKeys | None) -
         socket.bind(address.endpoint)
     except zmq.ZMQError as error:
         socket.close(0)
-        why = os.strerror(error.errno)
+        why = os.strerror(error.errno or 0)
         raise UsageError(
             f"nothing can listen at {address.text!r}: {why}; name another port with --listen, or "
             "port 0 for any that is free"
