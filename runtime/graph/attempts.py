@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from furcate.errors import UsageError, WireError
-from furcate.protocol.message import Usage
+from furcate.protocol.message import Delta, Usage
 
 from .cell import Cell, Failure, Ready
 from .content import Exact
@@ -149,7 +149,16 @@ class Attempts:
         self.ids = done.ids
         meta = structs.replace(outcome.meta, usage=self._usage, attempts=self._number + 1)
         self._end(outcome)
+        self._tell(outcome.text or "")
         self.branch.program.resolve(self.cell, outcome, meta)
+
+    def _tell(self, text: str) -> None:
+        """As one piece, to a client that streams."""
+        program, cell = self.branch.program, self.cell
+        if cell.outcome is not None or cell.value is None or cell.is_parallel:
+            return
+        if text and program.options.stream:
+            program.emit(Delta(program.id, self.branch.id, cell.value, 0, text))
 
     def _fail(self, failure: Failure) -> None:
         branch = self.branch

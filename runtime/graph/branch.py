@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from furcate.protocol.graph import Call
 from furcate.protocol.message import Failed
 
 from .elect import Stance
@@ -183,6 +184,8 @@ class Branch:
             self.program.streams_changed = True
 
     def _awaits(self, entry: Entry) -> bool:
+        if not entry.needs:
+            return False
         missing = next((need for need in entry.needs if need.outcome is None), None)
         if missing is not None and missing is not self._awaited:
             missing.waiters.append(self)
@@ -252,8 +255,12 @@ class Branch:
         return failure
 
     def _skip(self, entry: Entry) -> None:
-        """An entry behind the failure."""
+        """An entry behind the failure. A call does not depend on the branch, whose failure may come
+        at any time: it is made."""
         assert self.failure is not None
+        if isinstance(entry.node, Call) and self.failure.code != "cancelled":
+            interpret(self, entry)
+            return
         if entry.cell is not None and entry.cell.value is not None:
             self.program.resolve(entry.cell, _blame(self.failure, entry.ordinal))
             self.failure = _as_seen_later(self.failure)

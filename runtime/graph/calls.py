@@ -82,7 +82,7 @@ class Calls:
 @dataclass(eq=False, slots=True)
 class PendingCall:
     """One Call: asks the client once its arguments are there and the call before it on its branch
-    is over, whatever came of that one: a call depends on its arguments alone."""
+    is over, whatever came of that one and of the branch: a call depends on its arguments alone."""
 
     branch: Branch
     cell: Cell

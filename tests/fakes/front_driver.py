@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from tests.fakes.answers import ANSWERED, answer_to
 from tests.fakes.fake_engine import FakeEngine
 
 from furcate.protocol.message import (
@@ -13,6 +14,7 @@ from furcate.protocol.message import (
     Finished,
     Graph,
     Hello,
+    Invoke,
     Options,
     Value,
 )
@@ -83,6 +85,7 @@ class Driver:
         self.now = 0.0
         self.events: dict[Hashable, list[Event]] = {}
         self.sent: list[EngineRequest] = []
+        self.asked: list[tuple[Hashable, Invoke]] = []  # to be answered before the next step
         self.connect("a")
 
     def connect(self, client: Hashable) -> None:
@@ -114,16 +117,22 @@ class Driver:
         self.engine.handle(outbox.to_engine)
         for client, events in outbox.to_clients.items():
             self.events.setdefault(client, []).extend(events)
+            asked = [event for event in events if isinstance(event, Invoke)]
+            self.asked += [(client, event) for event in asked if event.function >= ANSWERED]
 
     def step(self) -> None:
+        """The client answers what it was asked, then the engine runs."""
+        asked, self.asked = self.asked, []
+        for client, invoke in asked:
+            self.front.handle(client, [answer_to(invoke)], self.now)
         self.front.handle_engine(self.engine.step(), self.now)
         self.front.check()
         self.pump()
 
     def run(self, max_steps: int = 2000) -> None:
-        """Until the engine has nothing to do."""
+        """Until the engine has nothing to do and the client was not asked for anything."""
         for _ in range(max_steps):
-            if not self.engine.has_work:
+            if not (self.engine.has_work or self.asked):
                 return
             self.step()
         raise AssertionError("the engine does not come to rest")

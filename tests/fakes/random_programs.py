@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from hypothesis import strategies as st
+from tests.fakes.answers import ANSWERED
 
 from furcate.protocol.graph import (
+    Call,
     Drop,
     Fill,
     Fork,
@@ -52,11 +54,12 @@ class Draft:
 
 
 KINDS = ("text", "gen", "gen", "fill", "fork", "join", "select", "let", "textof", "role", "drop",
-         "special", "bad", "score", "mark", "mark")  # fmt: skip
+         "special", "bad", "score", "mark", "mark", "call", "checked")  # fmt: skip
 
 
 # Mostly branches, some of which fail while others are on their way.
-RISKY = ("gen", "gen", "fork", "fork", "bad", "text", "textof", "join", "score", "mark")
+RISKY = ("gen", "gen", "fork", "fork", "bad", "text", "textof", "join", "score", "mark",
+         "call", "checked")  # fmt: skip
 
 
 def grow(draw: DrawFn, draft: Draft, kinds: tuple[str, ...]) -> None:
@@ -77,6 +80,15 @@ def grow(draw: DrawFn, draft: Draft, kinds: tuple[str, ...]) -> None:
             gen = Gen(branch, draft.value(), 1, wanted, constraint)
             stopped_by = draft.value() if draw(st.booleans()) else None
             draft.nodes.append(msgspec.structs.replace(gen, stopped_by=stopped_by))
+        case "checked":
+            gen = Gen(branch, draft.value(), 1, Sampling(max_tokens=draw(st.integers(0, 3))))
+            draft.nodes.append(
+                msgspec.structs.replace(gen, check=ANSWERED, retries=draw(st.integers(0, 2)))
+            )
+        case "call":
+            arg = ValueRef(draw(known)) if draft.num_values and draw(st.booleans()) else "x"
+            function = ANSWERED + draw(st.integers(0, 3))
+            draft.nodes.append(Call(branch, draft.value(), function, (arg, 1)))
         case "score":
             text = draw(st.sampled_from(["", "a", "bc"]))
             ref = ValueRef(draw(known)) if draft.num_values and draw(st.booleans()) else text

@@ -160,3 +160,11 @@ def test_a_call_on_a_dropped_branch_and_of_an_unknown_value_is_refused(driver):
     driver.program(Call(0, 0, 0, (), -1.0), program=2)
     assert driver.finished(program=2).code == "usage"
     assert driver.of(Invoke) == []
+
+
+def test_a_call_is_made_also_behind_what_has_failed_on_its_branch(driver):
+    """That may be known at any time, so nothing may hang on when."""
+    driver.program(Text(0, "a"), Gen(0, 0, 0, Sampling(stop_token_ids=(999,))), Call(0, 1, 0))
+    assert [f.value for f in driver.failures()] == [0]
+    driver.send(Answer(0, 0, "told"))
+    assert driver.values() == {1: "told"}

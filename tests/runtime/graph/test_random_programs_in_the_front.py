@@ -15,7 +15,7 @@ from tests.fakes.front_driver import Driver
 from tests.fakes.random_programs import RISKY, cuts, programs
 
 from furcate.protocol.constraint import Constraint
-from furcate.protocol.graph import Gen, Let, Mark, Node, Score, Select, TextOf
+from furcate.protocol.graph import Call, Gen, Let, Mark, Node, Score, Select, TextOf
 from furcate.protocol.message import Cancel, Constraints, Finished, Release
 
 BAD = Constraint(kind="regex", body="bad")
@@ -81,7 +81,7 @@ def test_the_outcome_does_not_depend_on_how_the_recording_is_cut(
 
 def check_values(driver: Driver, nodes: list[Node]) -> None:
     """Each value is told exactly once, and deltas add up to it."""
-    values = [n.value for n in nodes if isinstance(n, (Gen, Select, Let, TextOf, Score))]
+    values = [n.value for n in nodes if isinstance(n, (Gen, Select, Let, TextOf, Score, Call))]
     values += [n.value for n in nodes if isinstance(n, Mark) and n.edge == "end"]
     values += [n.stopped_by for n in nodes if isinstance(n, Gen) and n.stopped_by is not None]
     told = [*driver.values(), *(f.value for f in driver.failures() if f.value is not None)]
