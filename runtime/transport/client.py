@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from furcate.errors import WireError
-from furcate.protocol.codec import decode_requests, encode
+from furcate.protocol.codec import MAX_FRAME_BYTES, decode_requests, encode
 from furcate.protocol.envelope import (
     Ack,
     Message,
@@ -84,7 +84,7 @@ class Client:
             if self._held.num_bytes > self._max_held_bytes:
                 self._carrier.overflowed(self)
         else:
-            self._numbering.put(encode(events))
+            self._put(events)
             self._pump()
 
     def refuse(self, code: str, message: str) -> None:
@@ -139,8 +139,17 @@ class Client:
     def _send_held(self) -> None:
         while self._held and self._numbering.num_bytes < WINDOW_BYTES:
             self.was_cut = False
-            self._numbering.put(encode(self._held.take(FRAME_BYTES)))
+            self._put(self._held.take(FRAME_BYTES))
         self._pump()
+
+    def _put(self, events: Sequence[Event]) -> None:
+        payload = encode(events)
+        if len(payload) > MAX_FRAME_BYTES and len(events) > 1:
+            half = len(events) // 2
+            self._put(events[:half])
+            self._put(events[half:])
+        else:
+            self._numbering.put(payload)
 
     def _pump(self) -> None:
         while self.link is not None and (frames := self._numbering.next_due()) is not None:

@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given
 from tests.fakes.front_driver import Driver
 
+from furcate.protocol.codec import decode_events
+from furcate.protocol.envelope import Ack, Open, decode_header, encode_header
 from furcate.protocol.graph import Gen, Root, Text
 from furcate.protocol.message import (
     PROGRAM_BYTES,
     Cancel,
     Delta,
+    Event,
     Finished,
     Graph,
     Options,
@@ -23,6 +26,7 @@ from furcate.protocol.message import (
 from furcate.protocol.sampling import Sampling
 from furcate.runtime.graph import Limits
 from furcate.runtime.graph.quota import Quota
+from furcate.runtime.transport.client import Client
 from furcate.runtime.transport.held import Held
 
 
@@ -149,6 +153,74 @@ def test_the_quota_is_what_its_programs_have_together(steps) -> None:
             sizes.pop(program, None)
         assert quota.num_bytes == sum(sizes.values())
         assert len(quota) == len(sizes)
+
+
+class Lines:
+    """Carries frames of clients who confirm what they get, but for the one who does not read."""
+
+    def __init__(self, deaf: str | None) -> None:
+        self.deaf = deaf
+        self.clients: dict[str, Client] = {}
+        self.seen: dict[str, list[Event]] = {}
+        self.overflows: list[Client] = []
+
+    def add(self, name: str) -> None:
+        self.seen[name] = []
+        client = self.clients[name] = Client(
+            name.encode(), self, keeps=False, max_held_bytes=20_000
+        )
+        client.attach(name.encode(), Open(b"x" * 16, 0, fresh=True))
+
+    def carry(self, link: bytes, frames: list[bytes]) -> None:
+        name = link.decode()
+        if name == self.deaf or len(frames) == 1:
+            return
+        self.seen[name] += decode_events(frames[1])
+        self.clients[name].take([encode_header(Ack(decode_header(frames[0]).number))])
+
+    def overflowed(self, client: Client) -> None:
+        self.overflows.append(client)
+
+    def refused(self, client: Client) -> None:
+        raise AssertionError("nobody is refused")
+
+
+def steps_of_b(deaf: str | None, monkeypatch) -> list[list[Event]]:
+    """What "b" has got after each step of the engine, while "a" has a lot to get."""
+    monkeypatch.setattr("furcate.runtime.transport.client.WINDOW_BYTES", 2_000)
+    driver, lines = Driver(), Lines(deaf)
+    driver.connect("b")
+    for name in ("a", "b"):
+        lines.add(name)
+    many = [Gen(0, value, value, Sampling(max_tokens=20, ignore_eos=True)) for value in range(40)]
+    for program in range(10):
+        driver.program(Root(0), Text(0, "x"), *many, program=program, stream=True)
+    driver.program(Root(0), Text(0, "y"), *many, client="b", stream=True)
+    driver.events.clear()
+    steps: list[list[Event]] = []
+    num_overloads = 0
+    while driver.engine.has_work:
+        driver.step()
+        for name, events in driver.events.items():
+            lines.clients[name].send(events)
+        driver.events.clear()
+        for client in set(lines.overflows):
+            driver.front.overload("a", client.drop_held())
+            num_overloads += 1
+        driver.pump()
+        lines.overflows.clear()
+        steps.append(lines.seen["b"])
+        lines.seen["b"] = []
+    assert num_overloads == (0 if deaf is None else 1)
+    return steps
+
+
+def test_one_that_does_not_read_delays_no_token_of_another(monkeypatch) -> None:
+    alone = steps_of_b(None, monkeypatch)
+    beside = steps_of_b("a", monkeypatch)
+    assert beside == alone[: len(beside)]
+    assert not any(alone[len(beside) :])
+    assert any(isinstance(event, Finished) for step in beside for event in step)
 
 
 # What is held for a client -----------------------------------------------------------------------

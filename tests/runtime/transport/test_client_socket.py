@@ -193,6 +193,17 @@ def test_one_that_reads_again_after_an_overload_goes_on(server, client, eventual
     assert server.departed == []
 
 
+def test_more_events_than_a_frame_may_have_are_several_frames(server, client, monkeypatch) -> None:
+    monkeypatch.setattr("furcate.runtime.transport.client.MAX_FRAME_BYTES", 50)
+    events = [Delta(3, 0, 0, 0, f"{number:010}") for number in range(20)]
+    server.send(server.connections[0], *events)
+    seen: list[object] = []
+    while len(seen) < 20:
+        seen += client.receive()
+    assert seen == events
+    assert client.num_received > 5
+
+
 HEADERS = st.one_of(
     st.builds(Open, st.binary(min_size=16, max_size=16), st.integers(0, 3), st.booleans()),
     st.builds(Opened, st.integers(0, 3)),
