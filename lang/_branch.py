@@ -131,6 +131,7 @@ class Branch:
         child.log, child.fork_point = list(self.log), len(self.log)
         child.role, child.item, child.session = self.role, item, self.session
         child.lineage = (*self.lineage, self.number)
+        self.program.family.add(number, child.lineage)
         return child
 
     def close(self, by: str) -> None:

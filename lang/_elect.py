@@ -48,6 +48,7 @@ def elect(
     )
     program.record(node, by, location)
     program.joined.update(handled_by(candidates))
+    program.family.elect(order, node.candidates)
     elected = [_go_on(candidates, order, rank, number) for rank, number in enumerate(numbers)]
     for branch in candidates:
         branch.close(what)
@@ -67,6 +68,7 @@ def _go_on(candidates: Sequence[Branch], order: Slot, rank: int, number: int) ->
     branch = new_branch(first.program, number)
     branch.role, branch.session, branch.is_elected = first.role, first.session, True
     branch.lineage = _common([candidate.lineage for candidate in candidates])
+    first.program.family.add(number, branch.lineage)
     for name in dict.fromkeys(name for candidate in candidates for name in candidate.variables):
         found = tuple(candidate.variables.get(name) for candidate in candidates)
         branch.variables[name] = _one_of(order, rank, found)

@@ -27,6 +27,7 @@ from furcate.protocol.message import Answer, Event, Failed, Finished, Invoke, Op
 
 from ._body import in_body
 from ._callables import Callables, Invocation
+from ._family import Family
 from ._location import caller_location
 from ._recording import Recorded, Recording
 from ._results import Results
@@ -106,6 +107,7 @@ class Program:
         self.open_groups: list[Callable[[], None]] = []  # how each of them ends
         self.requires_graph = False  # the body may not wait
         self.joined: set[int] = set()
+        self.family = Family()
         self.body_error: BaseException | None = None
         self.token = object()  # stands for this program in contexts, which must not hold it
         self.event_loop: asyncio.AbstractEventLoop | None = None  # set while an async body runs
@@ -194,6 +196,7 @@ class Program:
 
     def cancel_branch(self, branch: int) -> None:
         """Ends one branch with all that was forked off it; the rest of the program goes on."""
+        self.family.cancel(branch)
         if not self.results.over:
             self.prepare_wait()  # what is not sent cannot be cancelled
             self.sink.cancel(self, branch)
@@ -361,6 +364,7 @@ class Program:
             return lost[0] if lost else Failure(self.name, "", None, loss)
         handled = self.joined | {f.branch for f in failures if f.observed and f.branch is not None}
         left = [f for f in failures if not f.observed and f.branch not in handled]
+        left = [f for f in left if not self.family.is_given_up(f.branch)]
         # It was asked to end; or nobody has used what nothing has set.
         left = [f for f in left if not isinstance(f.error, Cancelled | Unset)]
         own = [f for f in left if not isinstance(f.error, UpstreamFailed)]

@@ -37,7 +37,20 @@ class Statement:
     parts: tuple[tuple[Statement, ...], ...] = ()
 
 
-SIMPLE = ("text", "text", "gen", "gen", "select", "fill", "method", "join", "score", "leaf")
+SIMPLE = (
+    "text",
+    "text",
+    "gen",
+    "gen",
+    "gen",
+    "gen",
+    "select",
+    "fill",
+    "method",
+    "join",
+    "score",
+    "leaf",
+)
 NESTED = ("fork", "fork", "append", "gather", "best", "first", "vote", "role", "scope", "inline",
           "spawn")  # fmt: skip
 
@@ -179,9 +192,10 @@ class Player:
 
     def _rated(self, s, statement, names) -> fc.StateGroup:
         """Candidates, which do not count: most of them lose."""
-        kept = len(self.found)
+        kept = [len(each) for each in (self.found, self.scores, self.refs)]
         group = self._forked(s, statement, names)
-        del self.found[kept:]
+        for each, count in zip((self.found, self.scores, self.refs), kept, strict=True):
+            del each[count:]
         group += "rate" + fc.select("rating", RATINGS, temperature=1.0)
         group += fc.gen("after", max_tokens=2, return_logprob=True)
         return group

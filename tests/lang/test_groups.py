@@ -490,3 +490,31 @@ def test_a_finished_state_cannot_be_forked_nor_chosen_from():
         state.fork(2)
     with pytest.raises(fc.UsageError, match="program has ended"):
         kept[0].best(lambda child: 1)
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+def test_a_failure_below_a_loser_is_none_of_the_program_and_below_a_winner_is(winner):
+    def reply(call):
+        if "[bad]" in call.text:
+            raise RuntimeError("no")
+        return "R"
+
+    def body(s):
+        group = s.fork(2)
+        numbered(group[0], ["bad"])
+        group.best(lambda child: int(child is group[winner]))
+
+    if winner == 1:
+        assert run(body, reply).ok
+    else:
+        with pytest.raises(fc.ProgramError, match="gen 'x'"):
+            run(body, reply)
+
+
+def test_an_election_below_a_loser_fails_with_nobody():
+    def body(s):
+        group = s.fork(2)
+        numbered(group[0], ["x", "y"]).best("x")
+        group.best(lambda child: int(child is group[1]))
+
+    assert run(body, in_brackets).ok
