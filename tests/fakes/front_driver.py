@@ -124,7 +124,8 @@ class Driver:
         """The client answers what it was asked, then the engine runs."""
         asked, self.asked = self.asked, []
         for client, invoke in asked:
-            self.front.handle(client, [answer_to(invoke)], self.now)
+            if not self.front.is_closed(client):
+                self.front.handle(client, [answer_to(invoke)], self.now)
         self.front.handle_engine(self.engine.step(), self.now)
         self.front.check()
         self.pump()
