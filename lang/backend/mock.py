@@ -9,6 +9,7 @@ word behind it.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -62,14 +63,15 @@ class Mock(Session):
 
 
 class MockChannel:
-    """A Channel; `num_bytes_sent` counts what a wire would have carried, `requests` keeps it."""
+    """A Channel; `num_bytes_sent` counts what a wire would have carried, `requests` keeps the last
+    of it."""
 
     def __init__(self, replies: Replies = "") -> None:
         # As for an engine in the process, the runtime loads when it is wanted.
         from furcate.runtime import launch
 
         self.num_bytes_sent = 0
-        self.requests: list[Request] = []
+        self.requests: deque[Request] = deque(maxlen=1000)
         reply = _reply(replies)
         self._runtime = launch.mock_runtime(lambda asked: reply(MockCall(*asked)), self._receive)
         self._running = threading.RLock()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,11 +32,11 @@ from furcate.protocol.stream import (
 )
 
 from .asked import Asked
-from .output import choice_result, cut, logprobs
+from .output import Output, choice_result, cut, logprobs
 from .sites import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from furcate.protocol.stream import EngineEvent, EngineRequest, StreamNode
 
@@ -48,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["MockEngine"]
 
 UNBOUNDED = 2**31 - 1
+
+Ready = tuple[int, int, int]  # site, sample and stream: the order in which they are run
 
 
 class _Place(NamedTuple):
@@ -86,7 +87,7 @@ class MockEngine:
         self._sites = sites
         self._answer = answer
         self._streams: dict[int, _Stream] = {}
-        self._ready: list[tuple[int, int, int]] = []  # heap of (site, sample, stream)
+        self._ready: list[Ready] = []  # a heap
         self._events: list[EngineEvent] = []
 
     def ready(self) -> EngineReady:
@@ -97,16 +98,16 @@ class MockEngine:
     def has_work(self) -> bool:
         return bool(self._ready or self._events)
 
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Inside, nothing runs that was ready before: an answer may run a program of its own."""
+    def set_aside(self) -> list[Ready]:
+        """What is ready, which is not until it is put back: an answer may run a program of its own,
+        and nothing else meanwhile."""
         waiting, self._ready = self._ready, []
-        try:
-            yield
-        finally:
-            for each in self._ready:  # there only where an answer was interrupted
-                heapq.heappush(waiting, each)
-            self._ready = waiting
+        return waiting
+
+    def put_back(self, waiting: list[Ready]) -> None:
+        for each in self._ready:  # there only where an answer was interrupted
+            heapq.heappush(waiting, each)
+        self._ready = waiting
 
     def handle(self, requests: Sequence[EngineRequest]) -> None:
         """Notes what is to be done; asks for no answer."""
@@ -229,9 +230,11 @@ class MockEngine:
 
     def _generate(self, stream: _Stream, node: Generate) -> NodeDone:
         sampling, site = node.sampling, self._sites.get(node.site) or Site(node.sampling)
-        answer = str(self._answer(_asked(stream.text, site, node.sample)))
-        stops = [stop.decode("utf-8", "replace") for stop in node.stops]
-        output = cut(answer, stops, sampling)
+        output = Output([], "length")  # of a prefill, for which nobody is asked
+        if sampling.max_tokens > 0:
+            answer = str(self._answer(_asked(stream.text, site, node.sample)))
+            stops = [stop.decode("utf-8", "replace") for stop in node.stops]
+            output = cut(answer, stops, sampling)
         ids = tuple(self._codec.encode("".join(output.words)))
         if node.report:
             self._events += [Tokens(stream.id, stream.num_done, (each,)) for each in ids]

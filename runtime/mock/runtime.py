@@ -43,8 +43,10 @@ class MockRuntime:
         self._sites = Sites()
         self._engine = MockEngine(codec, self._sites, answer)
         self._clock = clock or MonotonicClock()
-        started_at = self._clock.now()
-        self._front = Front(codec, chat_template(), self._engine.ready(), started_at=started_at)
+        ready = self._engine.ready()
+        self._front = Front(
+            codec, chat_template(), ready, started_at=self._clock.now(), hints=False
+        )
         self._front.connect(CLIENT)
         self._deliver = deliver
         self._undelivered: deque[list[Event]] = deque()
@@ -52,7 +54,8 @@ class MockRuntime:
 
     def send(self, requests: Sequence[Request]) -> None:
         """Everything that follows from the requests is done and delivered when it returns."""
-        with self._engine.aside():
+        waiting = self._engine.set_aside()
+        try:
             now = self._clock.now()
             self._front.tick(now)
             marked = [each for request in requests for each in self._marked(request)]
@@ -61,6 +64,8 @@ class MockRuntime:
             while self._engine.has_work:
                 self._front.handle_engine(self._engine.step(), now)
                 self._pump()
+        finally:
+            self._engine.put_back(waiting)
 
     def _marked(self, request: Request) -> Iterable[Request]:
         """What of it the front is to see, and how: see Sites."""

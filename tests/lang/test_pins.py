@@ -75,6 +75,22 @@ def test_an_open_run_of_text_is_pinned_without_being_cut(backend):
         assert meta["cached_tokens"] >= pinned.tokens == len(RULES) + 11
 
 
+def test_arguments_that_are_bound_are_part_of_the_beginning(backend):
+    @fc.function
+    def ruled(s, rules, question="What?"):
+        s += fc.system(rules)
+        s += fc.user(question)
+        s += fc.assistant(fc.gen("answer", max_tokens=2))
+
+    bound = ruled.bind(rules=RULES)
+    with bound.pin(backend=backend) as pinned:
+        press(backend)
+        meta = bound.run(question="Why?", backend=backend).get_meta_info("answer")
+        assert meta["cached_tokens"] >= pinned.tokens > len(RULES)
+    with pytest.raises(fc.UsageError, match="nothing to pin"):
+        ruled.pin(backend=backend)
+
+
 def test_the_server_says_what_is_pinned(backend):
     with answers.pin(backend=backend) as pinned:
         assert fc.get_server_info(backend)["cache_tokens_pinned"] == pinned.tokens

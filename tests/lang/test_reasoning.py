@@ -265,3 +265,14 @@ def test_a_cancelled_program_stops_thinking(thinker):
     with pytest.raises(fc.ProgramError):
         state["answer"]
     assert fc.get_server_info(thinker)["programs"] == 0
+
+
+def test_reasoning_works_on_a_mock():
+    def reply(call):
+        if call.text.endswith("<think>"):
+            return "Hm. Well.</think> and more"
+        return "Yes." if "</think>" in call.text else "<think>"
+
+    with fc.Mock(reply) as backend:
+        state = asks.run(fc.gen("answer", reasoning=("<think>", "</think>")), backend=backend)
+        assert (state["answer"], state["answer_reasoning_content"]) == ("Yes.", "Hm. Well.")
