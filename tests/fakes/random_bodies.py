@@ -289,7 +289,7 @@ def outcome(player: Player) -> list[object]:
 def _flat(tokens) -> Iterator[list[object]]:
     """Of one sample or of several."""
     for token in tokens:
-        if token and isinstance(token[0], list):
+        if not token or isinstance(token[0], list):  # a sample, perhaps an empty one
             yield from token
         else:
             yield token
