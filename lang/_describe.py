@@ -94,6 +94,12 @@ def _lines(nodes: Iterable[Recorded], depth: int, book: _Book) -> Iterator[str]:
             yield from _lines(region, inner, book)
 
 
+def _checks(node: Gen) -> str:
+    if node.check is None:
+        return ""
+    return f" checked, retries={node.retries}" if node.retries else " checked"
+
+
 def _headings(node: Node) -> list[str]:
     if not isinstance(node, Switch):
         return [""]
@@ -125,7 +131,7 @@ def _text_line(recorded: Recorded) -> str:
         case Fill(_, value):
             return f"fill value {value}"
         case Gen(_, value, _, sampling):
-            shape = _shape(recorded.constraint)
+            shape = _shape(recorded.constraint) + _checks(node)
             return f"value {value} = {label} {_settings(sampling)}{shape}".rstrip()
         case Select(_, value, _, choices, method):
             return f"value {value} = {label} {list(choices)!r} by {method}"

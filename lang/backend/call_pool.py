@@ -37,6 +37,7 @@ class Job(Protocol):
 class _Level:
     """The threads of one depth. `running`: what each counted thread is at."""
 
+    changed: threading.Condition
     jobs: deque[Job] = field(default_factory=deque)
     running: dict[threading.Thread, Job | None] = field(default_factory=dict)
 
@@ -49,33 +50,35 @@ class CallPool:
     def __init__(self, size: int = 64) -> None:
         self._size = size
         self._levels: dict[int, _Level] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._is_closed = False
 
     def submit(self, job: Job) -> None:
         """From any thread; waits for nothing."""
-        with self._changed:
+        with self._lock:
             if self._is_closed:
                 return
-            level = self._levels.setdefault(job.depth, _Level())
+            level = self._levels.get(job.depth)
+            if level is None:
+                level = self._levels[job.depth] = _Level(threading.Condition(self._lock))
             level.jobs.append(job)
             self._staff(level)
-            self._changed.notify_all()
+            level.changed.notify()
 
     def refresh(self) -> None:
         """A program has ended: what it has left behind is not waited for."""
-        with self._changed:
+        with self._lock:
             for level in self._levels.values():
                 if level.jobs:
                     self._staff(level)
 
     def close(self) -> None:
         """No job is begun any more; callable twice."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
             for level in self._levels.values():
                 level.jobs.clear()
-            self._changed.notify_all()
+                level.changed.notify_all()
 
     def _staff(self, level: _Level) -> None:
         """Starts a thread for each job that no idle one will take, as far as there may be more."""
@@ -100,11 +103,11 @@ class CallPool:
 
     def _next(self, level: _Level, thread: threading.Thread) -> Job | None:
         """The next job of this thread; None where it is to end."""
-        with self._changed:
+        with self._lock:
             if thread not in level.running:  # written off meanwhile
                 return None
             level.running[thread] = None
-            self._changed.wait_for(lambda: level.jobs or self._is_closed, _IDLE_S)
+            level.changed.wait_for(lambda: level.jobs or self._is_closed, _IDLE_S)
             if not level.jobs:
                 del level.running[thread]
                 return None

@@ -347,3 +347,8 @@ def test_the_same_program_on_a_batch_of_its_own_seeds_agrees_with_single_runs(en
     batch = program.run_batch([(item,)] * 4, backend=engine, seed=100)
     single = [says(engine, **item, seed=100 + i) for i in range(4)]
     assert [state.text() for state in batch] == [state.text() for state in single]
+
+
+def test_explain_says_what_is_checked():
+    shown = program.explain({"check": len, "retries": 2})
+    assert "gen 'x' max_tokens=12 checked, retries=2" in shown
