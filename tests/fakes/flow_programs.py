@@ -3,6 +3,7 @@ eagerly, as ordinary Python that reads every value at once."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,15 @@ class Fork:
     bodies: tuple[tuple[object, ...], ...]
 
 
+@dataclass(frozen=True)
+class ForkOver:
+    """A child for each item; what its variable `shown` is, is appended."""
+
+    items: tuple[str, ...]
+    body: tuple[object, ...]
+    shown: str
+
+
 @st.composite
 def blocks(
     draw: DrawFn, known: frozenset[str], depth: int, in_loop: bool
@@ -93,7 +103,7 @@ def blocks(
     """Statements, and the names that are set after them whatever happens."""
     statements: list[object] = []
     kinds = ["write", "gen", "gen", "choose", "fill", "assign"]
-    kinds += ["loop", "each", "switch", "switch", "fork"] if depth else []
+    kinds += ["loop", "each", "switch", "switch", "fork", "over"] if depth else []
     for kind in draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=4)):
         name = draw(st.sampled_from(NAMES))
         match kind:
@@ -125,6 +135,10 @@ def blocks(
                 other, two = draw(blocks(known, depth - 1, in_loop))
                 statements.append(Switch(on, first, other, in_loop and draw(st.booleans())))
                 known |= one & two
+            case "over":
+                body, _ = draw(blocks(known | {name}, depth - 1, False))
+                items = tuple(draw(st.lists(st.sampled_from("xyz"), max_size=3)))
+                statements.append(ForkOver(items, (Generate(name, 2), *body), name))
             case "fork":
                 bodies = tuple(draw(blocks(known, depth - 1, False))[0] for _ in range(2))
                 statements.append(Fork(bodies))
@@ -182,6 +196,16 @@ def in_the_graph(s: fc.ProgramState, statements: Sequence[object]) -> None:
                 for child, body in zip(group, bodies, strict=True):
                     in_the_graph(child, body)
                 group.join("append")
+            case ForkOver(items, body, shown):
+                over = s.fork(over=_list(s, items))
+                over.map(lambda child, body=body: _item(child, child.item, body))
+                s += "{" + fc.join("|", over.refs(shown)) + "}"
+
+
+def _list(s: fc.ProgramState, items: Sequence[str]) -> fc.Ref:
+    """A list that is to come, as far as the program knows."""
+    s["items"] = json.dumps(list(items))
+    return s.ref("items")
 
 
 def _loop(
@@ -241,6 +265,13 @@ def eagerly(s: fc.ProgramState, statements: Sequence[object]) -> bool:
                 for child, body in zip(group, bodies, strict=True):
                     eagerly(child, body)
                 group.join("append")
+            case ForkOver(items, body, shown):
+                # The children of a list that is to come are forked off a stem of their own.
+                children = s.fork(1)[0].fork(over=list(items))
+                for child in children:
+                    child += "(" + child.item + ")"
+                    eagerly(child, body)
+                s += "{" + fc.join("|", [child.ref(shown) for child in children]) + "}"
     return stopped
 
 
