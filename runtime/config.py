@@ -36,7 +36,14 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     name: str = option(
-        "smollm2", "Model to serve: a name or the path of a .gguf file.", flag="model"
+        "smollm2",
+        "Model to serve: a name, or the path of a .gguf file or of a transformers folder.",
+        flag="model",
+    )
+    long_rope: bool = option(
+        False,
+        "Serve a model with long rope up to its longest context. Positions are then told as in "
+        "long texts from the first token on; otherwise contexts end where that would begin.",
     )
     matmul: Literal["auto", "int8", "bf16", "fp32"] = option(
         "auto",

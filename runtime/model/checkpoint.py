@@ -12,6 +12,7 @@ from furcate.errors import ModelFileError
 
 from .gguf import read_header
 from .hf_config import HFConfig
+from .hf_rope import with_long_rope
 from .registry import FAMILIES, GGUF_ARCHITECTURES
 from .safetensors import SafetensorsFolder, read_json
 from .scaled import QUANTIZATIONS
@@ -32,16 +33,18 @@ class Checkpoint(NamedTuple):
     tensors: TensorSource
 
 
-def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    return _open_folder(Path(path)) if Path(path).is_dir() else _open_gguf(Path(path))
+def open_checkpoint(path: str | os.PathLike[str], *, long_rope: bool = False) -> Checkpoint:
+    """`long_rope`: where a folder's model has long rope, it is long from the first token on."""
+    path = Path(path)
+    return _open_folder(path, long_rope) if path.is_dir() else _open_gguf(path)
 
 
-def read_config(path: str | os.PathLike[str]) -> DecoderConfig:
+def read_config(path: str | os.PathLike[str], *, long_rope: bool = False) -> DecoderConfig:
     """The facts alone; shards are not looked for."""
     path = Path(path)
     if not path.is_dir():
         return _open_gguf(path).config
-    model_type, config = _read_hf_config(path)
+    model_type, config = _read_hf_config(path, long_rope)
     return FAMILIES[model_type].read(config)
 
 
@@ -53,14 +56,14 @@ def _open_gguf(path: Path) -> Checkpoint:
     return Checkpoint(GGUF_ARCHITECTURES[architecture](file), GGUFTensors(file))
 
 
-def _open_folder(path: Path) -> Checkpoint:
-    model_type, hf_config = _read_hf_config(path)
+def _open_folder(path: Path, long_rope: bool) -> Checkpoint:
+    model_type, hf_config = _read_hf_config(path, long_rope)
     family = FAMILIES[model_type]
     config = family.read(hf_config)
     return Checkpoint(config, StateDictTensors(SafetensorsFolder(path), family.names(config)))
 
 
-def _read_hf_config(path: Path) -> tuple[str, HFConfig]:
+def _read_hf_config(path: Path, long_rope: bool) -> tuple[str, HFConfig]:
     config = HFConfig(read_json(path / "config.json"))
     model_type = config.text("model_type")
     if model_type not in FAMILIES:
@@ -69,7 +72,7 @@ def _read_hf_config(path: Path) -> tuple[str, HFConfig]:
     if quantization.has("quant_method") and quantization.text("quant_method") not in QUANTIZATIONS:
         method = quantization.text("quant_method")
         raise _unknown(path, "quantization", method, QUANTIZATIONS)
-    return model_type, config
+    return model_type, with_long_rope(config) if long_rope else config
 
 
 def _unknown(path: Path, kind: str, name: str, known: Iterable[str]) -> ModelFileError:

@@ -77,6 +77,10 @@ class HFConfig:
         """These settings, with others where there are none."""
         return HFConfig({**defaults, **self._values})
 
+    def with_table(self, key: str, changes: Mapping[str, object]) -> HFConfig:
+        """These settings with some of a table's replaced."""
+        return HFConfig({**self._values, key: {**self.table(key)._values, **changes}})
+
     def refuse(self, key: str) -> None:
         """ModelFileError where a setting is on that no code here reads."""
         if self._values.get(key):

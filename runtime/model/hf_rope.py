@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
     from .hf_config import HFConfig
 
-__all__ = ["max_context", "rope_of", "rope_table"]
+__all__ = ["max_context", "rope_of", "rope_table", "with_long_rope"]
 
 ORIGINAL = "original_max_position_embeddings"
+LONG_ROPE = ("longrope", "su")
+ALWAYS_LONG = "always_long"  # a setting of ours, in no file
 
 
 class Stretch(NamedTuple):
@@ -70,19 +72,32 @@ def rope_of(
     return replace(plain, divisors=stretch.divisors, scale=stretch.scale)
 
 
+def with_long_rope(config: HFConfig) -> HFConfig:
+    """The settings of a model that tells all positions as it does in texts beyond its original
+    context; the same ones where it has no long rope."""
+    table = rope_table(config)
+    if _kind(table) not in LONG_ROPE:
+        return config
+    factors = {"short_factor": table.sequence("long_factor"), ALWAYS_LONG: True}
+    return config.with_table(_rope_key(config), factors)
+
+
+def _rope_key(config: HFConfig) -> str:
+    return "rope_parameters" if config.has("rope_parameters") else "rope_scaling"
+
+
 def rope_table(config: HFConfig, layer_type: str | None = None) -> HFConfig:
-    key = "rope_parameters" if config.has("rope_parameters") else "rope_scaling"
-    table = config.table(key)
+    table = config.table(_rope_key(config))
     return table.table(layer_type) if layer_type and table.has(layer_type) else table
 
 
 def max_context(config: HFConfig) -> int:
     """The longest context. Dynamic and long rope turn keys by the length of what comes after them,
-    which no cache of keys can follow, so they are served up to the length in which nothing is
-    stretched."""
+    which no cache of keys can follow, so they are served up to the length in which they do not
+    change, or long from the first token on."""
     longest = config.integer("max_position_embeddings")
     table = rope_table(config)
-    if _kind(table) in ("longrope", "su"):
+    if _kind(table) in LONG_ROPE and not table.flag(ALWAYS_LONG):
         return min(longest, Ask(config, table, 1.0, 0).original_context)
     return longest
 

@@ -35,21 +35,28 @@ _DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
 )
 
 
-def load_model(path: str | os.PathLike[str], dtype: Dtype = "auto") -> LanguageModel:
+def load_model(
+    path: str | os.PathLike[str], dtype: Dtype = "auto", *, long_rope: bool = False
+) -> LanguageModel:
     """A stored model, ready for `allocate`. Its dtype is resolved by `resolve_dtype`."""
     resolved = resolve_dtype(dtype)
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, long_rope=long_rope)
     return load_decoder(checkpoint.config, checkpoint.tensors, resolved)
 
 
 def load_native_model(
-    path: str | os.PathLike[str], pool: Pool, matmul: Matmul = "auto", kv_type: KVType = "bf16"
+    path: str | os.PathLike[str],
+    pool: Pool,
+    matmul: Matmul = "auto",
+    kv_type: KVType = "bf16",
+    *,
+    long_rope: bool = False,
 ) -> NativeModel:
     """A stored model as a program of native operations that run on `pool`, ready for `allocate`.
     Closing the model closes the pool."""
     from .decoder_native import load_native_decoder  # ctypes, for those who use it
 
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, long_rope=long_rope)
     return load_native_decoder(checkpoint.config, checkpoint.tensors, pool, matmul, kv_type)
 
 

@@ -90,7 +90,8 @@ def build_executor(config: Config) -> Executor:
     if library is None:
         from furcate.runtime.model.load import load_model
 
-        return _reference(config, load_model(path, reference_dtype(config)))
+        dtype = reference_dtype(config)
+        return _reference(config, load_model(path, dtype, long_rope=config.model.long_rope))
     return _native(config, path, library)
 
 
@@ -125,7 +126,9 @@ def _native(config: Config, path: Path, library: Library) -> Executor:
     kv_type: KVType = "int8" if config.cache.kv_dtype == "int8" else "bf16"
     pool = make_pool(config.engine, library)
     try:
-        model = load_native_model(path, pool, config.model.matmul, kv_type)
+        model = load_native_model(
+            path, pool, config.model.matmul, kv_type, long_rope=config.model.long_rope
+        )
         num_pages = _count_pages(config.cache, model.kv_bytes_per_token)
         return NativeExecutor(model, num_pages, config.cache.page_size)
     except BaseException:

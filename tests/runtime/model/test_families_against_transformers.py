@@ -131,3 +131,17 @@ def test_greedy_tokens_are_those_of_transformers(pair: Pair) -> None:
         eos_token_id=None,
     )
     assert found == expected[0, len(prompt) :].tolist()
+
+
+def test_long_rope_is_that_of_transformers_beyond_the_original_context(tmp_path: Path) -> None:
+    family = FAMILIES["phi4, partial long rope"]
+    reference = family.model()
+    folder = family.save(tmp_path, reference)
+    assert load_model(folder, "float32").max_context == 512
+    model = load_model(folder, "float32", long_rope=True)
+    assert model.max_context == 1024
+    model.allocate(64, PAGE)
+    ids = _ids(600)
+    expected = _expected(reference, ids)
+    (found,) = logits_of(model, [Row(ids, 0, range(40))])
+    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
