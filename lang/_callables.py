@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import structs
 
-from furcate.errors import FurcateError
+from furcate.errors import CallFailed, FurcateError
 from furcate.protocol.message import Answer
 
 if TYPE_CHECKING:
@@ -77,14 +78,16 @@ class Callables:
         self.depth = _depth.get()
         self.told: dict[str, FurcateError] = _Latest()
         self._registered: list[Registered] = []
+        self._numbers = threading.Lock()
         self._running: set[Future[None]] = set()
         self._is_over = False
 
     def add(self, task: Task) -> int:
         is_async = inspect.iscoroutinefunction(task.function)
         loop = _running_loop() if is_async else None
-        self._registered.append(Registered(task, contextvars.copy_context(), loop))
-        return len(self._registered) - 1
+        with self._numbers:
+            self._registered.append(Registered(task, contextvars.copy_context(), loop))
+            return len(self._registered) - 1
 
     def find(self, number: int) -> Registered | None:
         """None for one of a program that is over."""
@@ -156,12 +159,17 @@ class Invocation:
             self._reply(self.registered.task.ended(self.invoke.args, result))
         except FurcateError as error:
             self._reply(None, error)
+        except Exception as error:
+            self._raised(error)
 
     def _raised(self, raised: BaseException) -> None:
         try:
             self._reply(self.registered.task.raised(self.invoke.args, raised))
         except FurcateError as error:
             self._reply(None, error)
+        except Exception:  # an object that cannot even be printed
+            what = f"a call raised {type(raised).__name__}, which cannot be told"
+            self._reply(None, CallFailed(what))
 
     def _reply(self, data: Data, error: FurcateError | None = None) -> None:
         answer = Answer(self.invoke.program, self.invoke.call, data)

@@ -259,6 +259,7 @@ class Session:
             program = reference()
             if program is not None:
                 program.results.lose(error)
+                program.callables.close()
 
     # Release -------------------------------------------------------------------------------------
 

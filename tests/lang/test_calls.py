@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import enum
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -147,6 +148,36 @@ def test_what_a_function_raises_is_the_calls_failure_with_its_cause(engine):
     assert isinstance(failure, fc.CallFailed)
     assert isinstance(failure.__cause__, ZeroDivisionError)
     assert raised.value.node == "call 'divides'"
+
+
+class Untold(Exception):
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+    __str__ = __repr__
+
+
+def test_what_cannot_be_printed_is_a_failure_all_the_same(engine):
+    def raises():
+        raise Untold
+
+    @fc.function
+    def asks(s, function):
+        s.call(function)
+
+    for function, named in ((raises, "Untold"), (Untold, "no words")):
+        with pytest.raises(fc.ProgramError, match=named) as raised:
+            asks.run(function, backend=engine, timeout=WAIT_S)
+        assert isinstance(raised.value.cause, fc.CallFailed)
+
+
+def test_a_function_that_exits_is_a_failure_of_its_call_alone(engine):
+    @fc.function
+    def asks(s):
+        s.call(sys.exit, 3)
+
+    with pytest.raises(fc.ProgramError, match="SystemExit"):
+        asks.run(backend=engine, timeout=WAIT_S)
 
 
 def test_a_failed_call_leaves_its_branch_as_it_was(engine):
