@@ -9,8 +9,6 @@ import pytest
 from tests.fakes.engine_in_process import EngineInProcess
 
 import furcate as fc
-from furcate.lang._ref import let
-from furcate.protocol.graph import ValueRef
 
 
 @fc.function
@@ -83,7 +81,7 @@ def numbered(s, texts, name="x"):
 
 
 def is_yes(child):
-    return let(child._program, "eq", (ValueRef(child.ref("x").slot.value_id), "yes"))
+    return child.ref("x").eq("yes")
 
 
 def in_brackets(call):
@@ -518,3 +516,78 @@ def test_an_election_below_a_loser_fails_with_nobody():
         group.best(lambda child: int(child is group[1]))
 
     assert run(body, in_brackets).ok
+
+
+# In the bodies of loops ---------------------------------------------------------------------------
+
+
+def best_of_two(s, words):
+    group = s.fork(2)
+    group += lambda index: f"[{words[index]}]" + fc.gen("x")
+    (best,) = group.best("x")
+    best += "[9]" + fc.gen("y")
+    s += best.ref("x") + best.ref("y") + "."
+
+
+@pytest.mark.parametrize("in_graph", [True, False])
+def test_an_election_in_a_loop_is_held_anew_each_time(in_graph):
+    @fc.function
+    def program(s):
+        if in_graph:
+            s.loop(lambda s: best_of_two(s, "13"), max_iters=3)
+        else:
+            for _ in range(3):
+                best_of_two(s, "13")
+
+    with fc.Mock(in_brackets) as backend:
+        assert program.run(backend=backend).text() == "39." * 3
+
+
+@pytest.mark.slow
+def test_an_election_in_a_loop_says_what_it_says_in_python():
+    def turn(s):
+        group = s.fork(3)
+        group += fc.gen("x", max_tokens=3, ignore_eos=True)
+        group += fc.select("score", ["1", "2", "3"], temperature=1.0)
+        best = group.best("score", keep=2)
+        best += "!" + fc.gen("y", max_tokens=3, ignore_eos=True)
+        s += fc.join(",", best.refs("y")) + best.vote("x")
+
+    @fc.function
+    def looped(s):
+        s += "go"
+        s.loop(turn, max_iters=3)
+
+    @fc.function
+    def unrolled(s):
+        s += "go"
+        for _ in range(3):
+            turn(s)
+            s.text()
+
+    with EngineInProcess() as backend:
+        texts = [each.run(backend=backend, seed=4).text() for each in (looped, unrolled)]
+    assert texts[0] == texts[1]
+    assert len(texts[0]) > 20
+
+
+def test_what_a_body_chooses_from_must_be_its_own():
+    def body(s):
+        group = numbered(s, "12")
+        s.loop(lambda s: group.best("x") and None, max_iters=2)
+
+    with pytest.raises(fc.UsageError, match=r"inside the body of s\.loop"):
+        run(body, in_brackets)
+
+
+def test_a_state_that_was_chosen_can_loop():
+    def body(s):
+        (best,) = numbered(s, "12").best("x")
+
+        def turn(s):
+            s += s.ref("x") + "[3]" + fc.gen("x")
+
+        best.loop(turn, max_iters=2)
+        return best.text(), best["x"]
+
+    assert run(body, in_brackets).ret_value == ("[2]22[3]33[3]3", "3")

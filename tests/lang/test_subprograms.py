@@ -320,6 +320,30 @@ def test_an_async_program_is_spawned_from_a_plain_one():
     assert run(body).ret_value == "A:"
 
 
+# In the bodies of loops ---------------------------------------------------------------------------
+
+
+def test_a_program_is_appended_in_the_body_of_a_loop():
+    def body(s):
+        def turn(s):
+            call = ask("why")
+            s += call
+            s += "; " + call.ret_value + "; "
+
+        s.loop(turn, max_iters=2)
+        return s.text()
+
+    assert run(body).ret_value == "Q: why A: A:; A:; " * 2
+
+
+def test_a_program_cannot_be_spawned_in_the_body_of_a_loop():
+    def body(s):
+        s.loop(lambda s: ask.spawn("why") and None, max_iters=2)
+
+    with pytest.raises(fc.UsageError, match="spawn ask cannot stand inside the body"):
+        run(body)
+
+
 # Run inside a program -----------------------------------------------------------------------------
 
 
