@@ -228,6 +228,11 @@ class Function(Generic[P, R]):
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """What the program would send, node by node, and where it would wait for a value; runs the
         body once with placeholders for values, without a backend."""
+        if self._session is not None:
+            raise UsageError(
+                f"explain() has no backend, where session {self._session!r} is: explain the "
+                "program as it is before open()"
+            )
         call, options = self._call(args, kwargs)
         return explain(call, options.sampling)
 

@@ -40,6 +40,7 @@ def begin_from(branch: Branch, saved: Saved) -> None:
     branch.roles = branch.start_roles = replace(saved.roles, rewrites=rewrites)
     branch.pieces.extend(saved.pieces)
     branch.outlet.begin_with(saved.ids, saved.run)
+    branch.num_draws, branch.num_forked = saved.num_draws, saved.num_forked
     branch.session = saved
 
 
@@ -58,6 +59,7 @@ class _Pending:
         self._ordinal = ordinal
         self._saving = saving
         self._roles = branch.roles
+        self._num_draws, self._num_forked = branch.num_draws, branch.num_forked
         self._pieces = branch.history()
         self._snapshot = branch.outlet.snapshot()
         self._pin = _pin_here(branch, ordinal)
@@ -91,7 +93,17 @@ class _Pending:
         }
         pieces = _settled(self._pieces)
         program.charge(sum(len(p) if isinstance(p, str) else len(p.spelling) for p in pieces))
-        saved = Saved(node.name, ids, self._snapshot.run, pieces, self._roles, values, self._pin)
+        saved = Saved(
+            node.name,
+            ids,
+            self._snapshot.run,
+            pieces,
+            self._roles,
+            values,
+            self._num_draws,
+            self._num_forked,
+            self._pin,
+        )
         now = program.streams_table.now
         program.sessions.put(program.options.tenant, saved, node.ttl_s, now)
 

@@ -36,7 +36,8 @@ SHOWN_NAMES = 20
 @dataclass(frozen=True, slots=True)
 class Saved:
     """`ids` and behind them `run`, a text that more text would be tokenised together with. `pieces`
-    are the same as text. `pin` is the one that keeps its KV, if any does."""
+    are the same as text. So many generations, selects and forks came before: seeds go on from
+    there. `pin` is the one that keeps its KV, if any does."""
 
     name: str
     ids: tuple[int, ...]
@@ -44,6 +45,8 @@ class Saved:
     pieces: tuple[str | Exact, ...]
     roles: Roles
     values: Mapping[str, Outcome]
+    num_draws: int = 0
+    num_forked: int = 0
     pin: int | None = None
 
     @property

@@ -1,6 +1,10 @@
 """Sessions: what one program saves, another goes on from."""
 
+import itertools
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.fakes.in_process import context_session, model_session, scripted_session
 
 import furcate as fc
@@ -255,3 +259,95 @@ def test_saving_inside_a_role_is_an_error_that_names_it(backend):
 
     with pytest.raises(fc.UsageError, match="inside the role 'user'"):
         body.run(backend=backend)
+
+
+def test_explaining_what_was_opened_says_what_to_explain_instead():
+    with pytest.raises(fc.UsageError, match="where session 'chat' is: explain the program"):
+        second.open(session="chat").explain("?")
+
+
+def test_a_session_may_be_saved_again_and_again_in_a_loop(backend):
+    @fc.function
+    def loops(s):
+        s += "Count:"
+
+        def turn(s):
+            s += " and " + fc.gen("number", max_tokens=2)
+            s.save("count")
+
+        s.loop(turn, max_iters=3)
+
+    @fc.function
+    def reads(s):
+        return s["number"]
+
+    text = loops.run(backend=backend).text()
+    opened = reads.open(session="count").run(backend=backend)
+    assert opened.text() == text
+    assert text.endswith(opened.ret_value)
+
+
+# Any program, cut anywhere -----------------------------------------------------------------------
+
+TEXTS = st.text("ab \né", max_size=4)
+PARTS = st.one_of(
+    st.tuples(st.just("text"), TEXTS),
+    st.tuples(st.just("user"), TEXTS),
+    st.tuples(st.just("gen"), st.just("")),
+    st.tuples(st.just("answer"), TEXTS),
+    st.tuples(st.just("select"), TEXTS),
+    st.tuples(st.just("child"), TEXTS),
+)
+
+
+def append(s, part):
+    kind, text = part
+    if kind == "text":
+        s += text
+    elif kind == "user":
+        s += fc.user(text)
+    elif kind == "gen":
+        s += fc.gen(max_tokens=3)
+    elif kind == "answer":
+        s += fc.assistant(text + fc.gen(max_tokens=3))
+    elif kind == "select":
+        s += text + fc.select(choices=["ab", "ba"], temperature=1.0)
+    else:
+        group = s.fork(2)
+        group += [text + fc.gen(max_tokens=2), "x"]
+        group.join("append")
+
+
+@fc.function
+def says(s, parts):
+    s += "begin"
+    for part in parts:
+        append(s, part)
+    s.save("part")
+
+
+@fc.function
+def goes_on(s, parts):
+    for part in parts:
+        append(s, part)
+    s.save("part")
+
+
+@pytest.fixture(scope="module")
+def one_backend():
+    with context_session() as session:
+        yield session
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(PARTS, max_size=6), st.sets(st.integers(0, 6), max_size=3), st.integers(0, 9))
+def test_a_program_cut_into_sessions_says_what_it_says_whole(one_backend, parts, cuts, seed):
+    options = {"backend": one_backend, "seed": seed}
+    whole = says.run([*parts, ("gen", "")], **options)
+    edges = [0, *sorted(cut for cut in cuts if cut <= len(parts)), len(parts)]
+    pieces = [parts[begin:end] for begin, end in itertools.pairwise(edges)]
+    state = says.run(pieces[0], **options)
+    for piece in [*pieces[1:], [("gen", "")]]:
+        state = goes_on.open(session="part").run(piece, **options)
+    assert state.text() == whole.text()
+    assert state.messages() == whole.messages()
