@@ -15,8 +15,8 @@ from furcate.protocol.batch import unpack
 from furcate.protocol.message import (
     PROTOCOL_VERSION,
     Answer,
-    Batch,
     Ask,
+    Batch,
     Bye,
     Cancel,
     Constraints,

@@ -110,6 +110,8 @@ class _Intake:
         elif self._ordinal == 0 and not isinstance(node, Root):
             self._take_root(Root(branch=0))  # a program's own branch needs no word
         match node:
+            case Text() | Role() | Gen() | Ids() | Special() | Fill() | Select():
+                self._take_content(node)
             case Root():
                 self._take_root(node)
             case Let():
@@ -142,8 +144,6 @@ class _Intake:
                 self._queue(self._branch(branch_id), node, cell=cell)
             case Switch() | Loop() | ForkOver() | Stop():
                 self._take_flow(node)
-            case Text() | Ids() | Special() | Role() | Fill() | Gen() | Select():
-                self._take_content(node)
             case _:
                 self._refuse(f"a {type(node).__name__} is not known to this runtime")
 
@@ -380,7 +380,9 @@ class _Intake:
         branch.queue.append(
             Entry(self._ordinal, node, cell, needs, text, constraint, children, shares, args, outs)
         )
-        self._program.agenda.append(branch)
+        agenda = self._program.agenda
+        if not agenda or agenda[-1] is not branch:
+            agenda.append(branch)
 
     def _refuse(self, why: str) -> NoReturn:
         raise UsageError(f"node {self._ordinal}: {why}")

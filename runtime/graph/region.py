@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from furcate.errors import CapacityError
 from furcate.protocol.graph import ForkOver, Gen, Loop, Select, Switch
 
@@ -36,8 +38,7 @@ class Region:
     num_generations: int
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(msgspec.Struct, frozen=True, eq=False):
     """A node with its ordinal; `end` is the ordinal of the node after it and all inside it."""
 
     node: Node

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypedDict
+
+import msgspec
 
 __all__ = ["Control", "Edge", "Message", "Mode", "Piece", "Trims", "Turn"]
 
@@ -15,8 +16,7 @@ class Message(TypedDict):
     content: str
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(msgspec.Struct, frozen=True, gc=False):
     """A control token that the template wrote."""
 
     name: str
@@ -26,16 +26,14 @@ class Control:
 Piece = str | Control
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True, gc=False):
     """Of a conversation so far. `is_generated`: its content began with the model's own tokens."""
 
     role: str
     is_generated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Trims:
+class Trims(msgspec.Struct, frozen=True, gc=False):
     """The characters that the template strips off a content, as `str.strip` takes them: "" for
     none, None for all white space."""
 
@@ -43,8 +41,7 @@ class Trims:
     right: str | None = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(msgspec.Struct, frozen=True, gc=False):
     """What stands before a turn's content, `given` if it is text and `prompted` if the model is to
     generate it, and after it: `suffix` always, then `ending` where no other turn follows.
     `refusal`: why the content cannot be given."""

@@ -13,7 +13,7 @@ Engine = Literal["auto", "xgrammar", "llguidance", "outlines"]
 Whitespace = Literal["compact", "bounded", "free"]
 
 
-class Constraint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Constraint(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """`body` is the schema as JSON text, the regular expression, or the grammar.
 
     `whitespace` says how much insignificant white space JSON may have: none, at most one character

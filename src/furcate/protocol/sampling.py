@@ -28,7 +28,7 @@ MAX_BIAS = 100.0
 TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 
 
-class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Sampling(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Sampling parameters of one generation.
 
     `top_k` -1 and `top_p` 1.0 and `min_p` 0.0 switch those filters off. `temperature` 0.0 is

@@ -49,7 +49,7 @@ StreamId = Annotated[int, Meta(ge=0)]
 U64 = Annotated[int, Meta(ge=0)]  # msgpack holds at most 64 bits
 
 
-class _Message(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class _Message(msgspec.Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
     pass
 
 
@@ -220,7 +220,7 @@ class EngineReady(_Message, frozen=True, tag="ready"):
     vocab_size: int
 
 
-class RawLogprob(msgspec.Struct, frozen=True, array_like=True):
+class RawLogprob(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """`top`: (log-probability, id) of the likeliest tokens at this place, best first."""
 
     logprob: float | None
@@ -237,7 +237,7 @@ class Tokens(_Message, frozen=True, tag="tok"):
     ids: tuple[int, ...]
 
 
-class ChoiceResult(msgspec.Struct, frozen=True):
+class ChoiceResult(msgspec.Struct, frozen=True, gc=False):
     """What a Choose found; fields as in message.ChoiceScores, without text."""
 
     winner: int
