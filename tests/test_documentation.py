@@ -13,6 +13,7 @@ import contextlib
 import importlib.util
 import inspect
 import io
+import linecache
 import os
 import re
 import signal
@@ -77,7 +78,10 @@ def run_page(page: Page, names: dict[str, object], *, compare: bool = True) -> N
     try:
         for block in page.blocks:
             if block.language == "python":
-                code = compile("\n" * line + block.text, "program.py", "exec", dont_inherit=True)
+                source = "\n" * line + block.text
+                code = compile(source, "program.py", "exec", dont_inherit=True)
+                lines = source.splitlines(keepends=True)  # where inspect finds them
+                linecache.cache["program.py"] = (len(source), None, lines, "program.py")
                 line += block.text.count("\n") + 1
                 with contextlib.redirect_stdout(printed):
                     exec(code, namespace)
