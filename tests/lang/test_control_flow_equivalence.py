@@ -14,7 +14,13 @@ import furcate as fc
 
 @pytest.fixture(scope="module")
 def engine():
-    with context_session(num_pages=1024) as session:
+    with fc.Engine("test:context", kv_bytes="1MiB") as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def checked_engine():
+    with context_session(num_pages=256) as session:
         yield session
 
 
@@ -41,14 +47,20 @@ def _compare(engine, program, seed: int) -> None:
     assert one.usage.completion == other.usage.completion
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(flow_programs(), st.integers(0, 99))
 def test_in_the_graph_or_in_python_a_program_says_the_same(engine, program, seed) -> None:
     _compare(engine, program, seed)
 
 
+@settings(max_examples=8, deadline=None)
+@given(flow_programs(), st.integers(0, 99))
+def test_also_with_a_check_of_the_engine_at_every_step(checked_engine, program, seed) -> None:
+    _compare(checked_engine, program, seed)
+
+
 @pytest.mark.exhaustive
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(flow_programs(), st.integers(0, 99))
 def test_many_programs_say_the_same_in_the_graph_and_in_python(engine, program, seed) -> None:
     _compare(engine, program, seed)
