@@ -12,9 +12,9 @@ from furcate.errors import ModelFileError
 
 from .config import ExpertsConfig, FeedForwardConfig, LatentConfig, LayerConfig
 from .family import Family
-from .hf_decoder import activation, decoder, num_layers
+from .hf_decoder import read_activation, read_decoder, read_num_layers
 from .hf_names import EXPERT_NAMES, LLAMA_NAMES, HFNames, Part, whole
-from .hf_rope import rope_of, rope_table
+from .hf_rope import read_rope, read_rope_table
 from .rope import yarn_scale
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ def _v3(config: HFConfig) -> DecoderConfig:
 def _decoder(config: HFConfig, experts: ExpertsConfig) -> DecoderConfig:
     config.refuse("mlp_bias")
     interleaved = config.flag("rope_interleave", True)
-    rope = rope_of(config, config.integer("qk_rope_head_dim"), interleaved=interleaved)
+    rope = read_rope(config, config.integer("qk_rope_head_dim"), interleaved=interleaved)
     first = config.integer("first_k_dense_replace", 0)
     layers = tuple(
-        LayerConfig(rope, has_experts=number >= first) for number in range(num_layers(config))
+        LayerConfig(rope, has_experts=number >= first) for number in range(read_num_layers(config))
     )
-    return decoder(config, layers, _attention(config), experts=experts)
+    return read_decoder(config, layers, _attention(config), experts=experts)
 
 
 def _attention(config: HFConfig) -> LatentConfig:
@@ -80,7 +80,7 @@ def _attention(config: HFConfig) -> LatentConfig:
 
 def _sharpening(config: HFConfig) -> float:
     """Queries and keys that are stretched are scaled by this besides, rotated or not."""
-    table = rope_table(config)
+    table = read_rope_table(config)
     weight = table.number("mscale_all_dim", 0.0)
     is_stretched = table.text("rope_type", table.text("type", "default")) != "default"
     return yarn_scale(table.number("factor"), weight) if is_stretched and weight else 1.0
@@ -91,7 +91,7 @@ def _experts(config: HFConfig, *, has_groups: bool, is_v3: bool = False) -> Expe
     return ExpertsConfig(
         count=config.integer("n_routed_experts"),
         used=config.integer("num_experts_per_tok"),
-        expert=FeedForwardConfig(size, activation(config)),
+        expert=FeedForwardConfig(size, read_activation(config)),
         scores="sigmoid" if is_v3 else "softmax",
         normalised=is_v3 and config.flag("norm_topk_prob", True),
         scale=config.number("routed_scaling_factor", 1.0),

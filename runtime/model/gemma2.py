@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from .config import FeedForwardConfig
 from .family import Family
-from .hf_decoder import activation, attention, decoder, layers, num_layers, windows
+from .hf_decoder import (
+    read_activation,
+    read_attention,
+    read_decoder,
+    read_layers,
+    read_num_layers,
+    read_windows,
+)
 from .hf_names import LLAMA_NAMES, HFNames, Part
 
 if TYPE_CHECKING:
@@ -43,7 +50,8 @@ GEMMA_NAMES = HFNames(
 
 
 def _config(config: HFConfig) -> DecoderConfig:
-    return gemma_decoder(config, layers(config, windows=_windows(config)), gemma_attention(config))
+    layers = read_layers(config, windows=_windows(config))
+    return gemma_decoder(config, layers, gemma_attention(config))
 
 
 def gemma_decoder(
@@ -51,10 +59,11 @@ def gemma_decoder(
 ) -> DecoderConfig:
     """What Gemmas share."""
     feed_forward = FeedForwardConfig(
-        config.integer("intermediate_size"), activation(config, "hidden_activation", "gelu_tanh")
+        config.integer("intermediate_size"),
+        read_activation(config, "hidden_activation", "gelu_tanh"),
     )
     return replace(
-        decoder(config, layers, attention, feed_forward, tied=True),
+        read_decoder(config, layers, attention, feed_forward, tied=True),
         norms="around",
         embedding_scale=math.sqrt(config.integer("hidden_size")),
         logit_softcap=config.optional_number("final_logit_softcapping"),
@@ -64,7 +73,7 @@ def gemma_decoder(
 def gemma_attention(config: HFConfig) -> AttentionConfig:
     config.refuse("use_bidirectional_attention")
     return replace(
-        attention(config),
+        read_attention(config),
         scale=1.0 / math.sqrt(config.number("query_pre_attn_scalar", 256.0)),
         softcap=config.optional_number("attn_logit_softcapping"),
     )
@@ -72,9 +81,9 @@ def gemma_attention(config: HFConfig) -> AttentionConfig:
 
 def _windows(config: HFConfig) -> tuple[int | None, ...]:
     if config.has("layer_types"):
-        return windows(config)
+        return read_windows(config)
     window = config.integer("sliding_window")
-    return tuple(None if number % 2 else window for number in range(num_layers(config)))
+    return tuple(None if number % 2 else window for number in range(read_num_layers(config)))
 
 
 FAMILY = Family(

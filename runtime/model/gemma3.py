@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from .config import LayerConfig
 from .family import Family
 from .gemma2 import GEMMA_NAMES, gemma_attention, gemma_decoder
-from .hf_decoder import head_dim, num_layers, windows
-from .hf_rope import rope_of
+from .hf_decoder import read_head_dim, read_num_layers, read_windows
+from .hf_rope import read_rope
 
 if TYPE_CHECKING:
     from .config import DecoderConfig, RopeConfig
@@ -34,7 +34,7 @@ TEXT_DEFAULTS = {
 def _config(config: HFConfig) -> DecoderConfig:
     if config.has("text_config"):  # of a model that also sees pictures
         config = config.table("text_config").over(TEXT_DEFAULTS)
-    whole = rope_of(config, head_dim(config), "full_attention", base=GLOBAL_BASE)
+    whole = read_rope(config, read_head_dim(config), "full_attention", base=GLOBAL_BASE)
     local = _local_rope(config, whole)
     layers = tuple(
         LayerConfig(whole if window is None else local, window) for window in _windows(config)
@@ -45,16 +45,18 @@ def _config(config: HFConfig) -> DecoderConfig:
 def _local_rope(config: HFConfig, whole: RopeConfig) -> RopeConfig:
     """Local layers are not stretched, as the global ones may be."""
     if config.has("rope_parameters"):
-        return rope_of(config, head_dim(config), "sliding_attention", base=LOCAL_BASE)
+        return read_rope(config, read_head_dim(config), "sliding_attention", base=LOCAL_BASE)
     base = config.number("rope_local_base_freq", LOCAL_BASE)
     return replace(whole, base=base, divisors=(), scale=1.0)
 
 
 def _windows(config: HFConfig) -> tuple[int | None, ...]:
     if config.has("layer_types"):
-        return windows(config)
+        return read_windows(config)
     window, pattern = config.integer("sliding_window"), config.integer("sliding_window_pattern", 6)
-    return tuple(window if (number + 1) % pattern else None for number in range(num_layers(config)))
+    return tuple(
+        window if (number + 1) % pattern else None for number in range(read_num_layers(config))
+    )
 
 
 FAMILY = Family(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .family import Family
-from .hf_decoder import attention, decoder, layers
+from .hf_decoder import read_attention, read_decoder, read_layers
 from .hf_names import HFNames
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ __all__ = ["FAMILY"]
 
 
 def _config(config: HFConfig) -> DecoderConfig:
-    scaled = replace(attention(config), scale=config.number("attention_multiplier", 1.0))
+    scaled = replace(read_attention(config), scale=config.number("attention_multiplier", 1.0))
     return replace(
-        decoder(config, layers(config), scaled),
+        read_decoder(config, read_layers(config), scaled),
         embedding_scale=config.number("embedding_multiplier", 1.0),
         residual_scale=config.number("residual_multiplier", 1.0),
         logit_scale=1.0 / config.number("logits_scaling", 1.0),

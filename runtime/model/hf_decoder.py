@@ -19,7 +19,7 @@ from .config import (
     LatentConfig,
     LayerConfig,
 )
-from .hf_rope import max_context, rope_of
+from .hf_rope import read_max_context, read_rope
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from .hf_config import HFConfig
 
 __all__ = [
-    "activation",
-    "attention",
-    "decoder",
-    "feed_forward_of",
-    "head_dim",
-    "layers",
-    "num_layers",
-    "windows",
+    "read_activation",
+    "read_attention",
+    "read_decoder",
+    "read_feed_forward",
+    "read_head_dim",
+    "read_layers",
+    "read_num_layers",
+    "read_windows",
     "with_experts",
 ]
 
@@ -45,7 +45,7 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def num_layers(config: HFConfig) -> int:
+def read_num_layers(config: HFConfig) -> int:
     """Checked here, before lists of that length are made."""
     count = config.integer("num_hidden_layers")
     if not 1 <= count <= MAX_LAYERS:
@@ -53,12 +53,12 @@ def num_layers(config: HFConfig) -> int:
     return count
 
 
-def head_dim(config: HFConfig) -> int:
+def read_head_dim(config: HFConfig) -> int:
     num_heads = config.integer("num_attention_heads")
     return config.integer("head_dim", config.integer("hidden_size") // max(1, num_heads))
 
 
-def activation(
+def read_activation(
     config: HFConfig, key: str = "hidden_act", default: Activation = "silu"
 ) -> Activation:
     if not config.has(key):
@@ -70,9 +70,9 @@ def activation(
     return ACTIVATIONS[name]
 
 
-def attention(config: HFConfig) -> AttentionConfig:
+def read_attention(config: HFConfig) -> AttentionConfig:
     num_heads = config.integer("num_attention_heads")
-    size = head_dim(config)
+    size = read_head_dim(config)
     has_bias = config.flag("attention_bias")
     return AttentionConfig(
         num_heads=num_heads,
@@ -84,9 +84,9 @@ def attention(config: HFConfig) -> AttentionConfig:
     )
 
 
-def windows(config: HFConfig) -> tuple[int | None, ...]:
+def read_windows(config: HFConfig) -> tuple[int | None, ...]:
     """The attention window of each layer: by `layer_types`, else the same for all."""
-    count = num_layers(config)
+    count = read_num_layers(config)
     window = config.optional_integer("sliding_window")
     if not config.has("layer_types"):
         return (window,) * count
@@ -97,15 +97,17 @@ def windows(config: HFConfig) -> tuple[int | None, ...]:
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
 
 
-def layers(
+def read_layers(
     config: HFConfig,
     *,
     windows: tuple[int | None, ...] | None = None,
     base: float = 10_000.0,
 ) -> tuple[LayerConfig, ...]:
     """Layers that rotate alike."""
-    rope = rope_of(config, head_dim(config), base=base)
-    return tuple(LayerConfig(rope, window) for window in windows or (None,) * num_layers(config))
+    rope = read_rope(config, read_head_dim(config), base=base)
+    return tuple(
+        LayerConfig(rope, window) for window in windows or (None,) * read_num_layers(config)
+    )
 
 
 def with_experts(
@@ -118,7 +120,7 @@ def with_experts(
     )
 
 
-def decoder(
+def read_decoder(
     config: HFConfig,
     layers: tuple[LayerConfig, ...],
     attention: AttentionConfig | LatentConfig,
@@ -131,17 +133,17 @@ def decoder(
     return DecoderConfig(
         vocab_size=config.integer("vocab_size"),
         hidden_size=config.integer("hidden_size"),
-        max_context=max_context(config),
+        max_context=read_max_context(config),
         norm_eps=config.number("rms_norm_eps", 1e-6),
         attention=attention,
-        feed_forward=feed_forward or feed_forward_of(config),
+        feed_forward=feed_forward or read_feed_forward(config),
         layers=layers,
         experts=experts,
         tied_embeddings=config.flag("tie_word_embeddings", tied),
     )
 
 
-def feed_forward_of(config: HFConfig) -> FeedForwardConfig:
+def read_feed_forward(config: HFConfig) -> FeedForwardConfig:
     return FeedForwardConfig(
-        config.integer("intermediate_size"), activation(config), config.flag("mlp_bias")
+        config.integer("intermediate_size"), read_activation(config), config.flag("mlp_bias")
     )

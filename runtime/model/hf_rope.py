@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .hf_config import HFConfig
 
-__all__ = ["max_context", "rope_of", "rope_table", "with_long_rope"]
+__all__ = ["read_max_context", "read_rope", "read_rope_table", "with_long_rope"]
 
 ORIGINAL = "original_max_position_embeddings"
 LONG_ROPE = ("longrope", "su")
@@ -49,7 +49,7 @@ class Ask(NamedTuple):
         return self.table.number("factor", longest / max(1, self.original_context))
 
 
-def rope_of(
+def read_rope(
     config: HFConfig,
     head_dim: int,
     layer_type: str | None = None,
@@ -59,7 +59,7 @@ def rope_of(
 ) -> RopeConfig:
     """How heads are rotated, in layers of that type where types have tables of their own. `base` is
     the family's, for files that do not say."""
-    table = rope_table(config, layer_type)
+    table = read_rope_table(config, layer_type)
     share = table.number("partial_rotary_factor", config.number("partial_rotary_factor", 1.0))
     base = table.number("rope_theta", config.number("rope_theta", base))
     plain = RopeConfig(base, int(head_dim * share), interleaved)
@@ -75,7 +75,7 @@ def rope_of(
 def with_long_rope(config: HFConfig) -> HFConfig:
     """The settings of a model that tells all positions as it does in texts beyond its original
     context; the same ones where it has no long rope."""
-    table = rope_table(config)
+    table = read_rope_table(config)
     if _kind(table) not in LONG_ROPE:
         return config
     factors = {"short_factor": table.sequence("long_factor"), ALWAYS_LONG: True}
@@ -86,17 +86,17 @@ def _rope_key(config: HFConfig) -> str:
     return "rope_parameters" if config.has("rope_parameters") else "rope_scaling"
 
 
-def rope_table(config: HFConfig, layer_type: str | None = None) -> HFConfig:
+def read_rope_table(config: HFConfig, layer_type: str | None = None) -> HFConfig:
     table = config.table(_rope_key(config))
     return table.table(layer_type) if layer_type and table.has(layer_type) else table
 
 
-def max_context(config: HFConfig) -> int:
+def read_max_context(config: HFConfig) -> int:
     """The longest context. Dynamic and long rope turn keys by the length of what comes after them,
     which no cache of keys can follow, so they are served up to the length in which they do not
     change, or long from the first token on."""
     longest = config.integer("max_position_embeddings")
-    table = rope_table(config)
+    table = read_rope_table(config)
     if _kind(table) in LONG_ROPE and not table.flag(ALWAYS_LONG):
         return min(longest, Ask(config, table, 1.0, 0).original_context)
     return longest

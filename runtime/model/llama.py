@@ -12,7 +12,7 @@ from furcate.errors import ModelFileError
 
 from .config import AttentionConfig, DecoderConfig, FeedForwardConfig, LayerConfig, RopeConfig
 from .family import Family
-from .hf_decoder import attention, decoder, layers
+from .hf_decoder import read_attention, read_decoder, read_layers
 from .hf_names import HFNames
 from .quantized import dequantize
 
@@ -24,7 +24,7 @@ __all__ = ["FAMILY", "config_from_gguf"]
 
 
 def _config(config: HFConfig) -> DecoderConfig:
-    return decoder(config, layers(config), attention(config))
+    return read_decoder(config, read_layers(config), read_attention(config))
 
 
 FAMILY = Family("Llama 2, Llama 3", "—", _config, lambda _: HFNames())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .family import Family
-from .hf_decoder import attention, decoder, layers, windows
+from .hf_decoder import read_attention, read_decoder, read_layers, read_windows
 from .hf_names import HFNames
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ __all__ = ["FAMILY"]
 
 
 def _config(config: HFConfig) -> DecoderConfig:
-    return decoder(config, layers(config, windows=windows(config)), attention(config))
+    layers = read_layers(config, windows=read_windows(config))
+    return read_decoder(config, layers, read_attention(config))
 
 
 FAMILY = Family("Mistral", "sliding window", _config, lambda _: HFNames())

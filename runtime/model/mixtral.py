@@ -6,9 +6,14 @@ from typing import TYPE_CHECKING
 
 from .config import ExpertsConfig
 from .family import Family
-from .hf_decoder import attention, decoder, feed_forward_of, with_experts
-from .hf_decoder import layers as layers_of
-from .hf_decoder import windows as windows_of
+from .hf_decoder import (
+    read_attention,
+    read_decoder,
+    read_feed_forward,
+    read_layers,
+    read_windows,
+    with_experts,
+)
 from .hf_names import LLAMA_NAMES, HFNames
 
 if TYPE_CHECKING:
@@ -29,15 +34,15 @@ NAMES = HFNames(
 
 
 def _config(config: HFConfig) -> DecoderConfig:
-    feed_forward = feed_forward_of(config)
+    feed_forward = read_feed_forward(config)
     experts = ExpertsConfig(
         count=config.integer("num_local_experts", 8),
         used=config.integer("num_experts_per_tok", 2),
         expert=feed_forward,
         normalised=True,
     )
-    layers = with_experts(layers_of(config, windows=windows_of(config), base=BASE))
-    return decoder(config, layers, attention(config), feed_forward, experts)
+    layers = with_experts(read_layers(config, windows=read_windows(config), base=BASE))
+    return read_decoder(config, layers, read_attention(config), feed_forward, experts)
 
 
 FAMILY = Family("Mixtral", "experts", _config, lambda _: NAMES)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .family import Family
-from .hf_decoder import attention, decoder, layers
+from .hf_decoder import read_attention, read_decoder, read_layers
 from .hf_names import LLAMA_NAMES, HFNames
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ NAMES = HFNames(
 
 
 def _config(config: HFConfig) -> DecoderConfig:
-    with_norm = replace(attention(config), qk_norm="token")
-    return replace(decoder(config, layers(config), with_norm), norms="after")
+    with_norm = replace(read_attention(config), qk_norm="token")
+    return replace(read_decoder(config, read_layers(config), with_norm), norms="after")
 
 
 FAMILY = Family("OLMo 2", "norms after sublayers, norm of q and k", _config, lambda _: NAMES)

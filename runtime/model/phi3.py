@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .config import AttentionConfig
 from .family import Family
-from .hf_decoder import attention, decoder, layers, windows
+from .hf_decoder import read_attention, read_decoder, read_layers, read_windows
 from .hf_names import LLAMA_NAMES, HFNames, Part, rows
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ __all__ = ["FAMILY"]
 
 
 def _config(config: HFConfig) -> DecoderConfig:
-    return decoder(config, layers(config, windows=windows(config)), attention(config))
+    layers = read_layers(config, windows=read_windows(config))
+    return read_decoder(config, layers, read_attention(config))
 
 
 def _names(config: DecoderConfig) -> HFNames:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .family import Family
-from .hf_decoder import attention, decoder, layers, num_layers, windows
+from .hf_decoder import read_attention, read_decoder, read_layers, read_num_layers, read_windows
 from .hf_names import HFNames
 
 if TYPE_CHECKING:
@@ -17,18 +17,18 @@ __all__ = ["FAMILY", "qwen_windows"]
 
 
 def _config(config: HFConfig) -> DecoderConfig:
-    with_bias = replace(attention(config), qkv_bias=True)
-    return decoder(config, layers(config, windows=qwen_windows(config)), with_bias)
+    with_bias = replace(read_attention(config), qkv_bias=True)
+    return read_decoder(config, read_layers(config, windows=qwen_windows(config)), with_bias)
 
 
 def qwen_windows(config: HFConfig) -> tuple[int | None, ...]:
     """A window, which most checkpoints name and do not use, is that of the layers from
     `max_window_layers` on."""
-    count = num_layers(config)
+    count = read_num_layers(config)
     if not config.flag("use_sliding_window"):
         return (None,) * count
     if config.has("layer_types"):
-        return windows(config)
+        return read_windows(config)
     window, first = config.integer("sliding_window"), config.integer("max_window_layers")
     return tuple(window if number >= first else None for number in range(count))
 

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING
 
 from .config import ExpertsConfig, FeedForwardConfig
 from .family import Family
-from .hf_decoder import activation, attention, decoder, with_experts
-from .hf_decoder import layers as layers_of
-from .hf_decoder import windows as windows_of
+from .hf_decoder import (
+    read_activation,
+    read_attention,
+    read_decoder,
+    read_layers,
+    read_windows,
+    with_experts,
+)
 from .hf_names import EXPERT_NAMES, LLAMA_NAMES, HFNames
 
 if TYPE_CHECKING:
@@ -25,17 +30,17 @@ def _config(config: HFConfig) -> DecoderConfig:
     experts = ExpertsConfig(
         count=config.integer("num_experts", config.integer("num_local_experts", 128)),
         used=config.integer("num_experts_per_tok"),
-        expert=FeedForwardConfig(config.integer("moe_intermediate_size"), activation(config)),
+        expert=FeedForwardConfig(config.integer("moe_intermediate_size"), read_activation(config)),
         normalised=config.flag("norm_topk_prob"),
     )
-    windows = windows_of(config) if config.flag("use_sliding_window") else None
+    windows = read_windows(config) if config.flag("use_sliding_window") else None
     layers = with_experts(
-        layers_of(config, windows=windows),
+        read_layers(config, windows=windows),
         _dense_layers(config),
         config.integer("decoder_sparse_step", 1),
     )
-    with_norm = replace(attention(config), qk_norm="head")
-    return decoder(config, layers, with_norm, experts=experts)
+    with_norm = replace(read_attention(config), qk_norm="head")
+    return read_decoder(config, layers, with_norm, experts=experts)
 
 
 def _dense_layers(config: HFConfig) -> frozenset[object]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .family import Family
-from .hf_decoder import attention, decoder, layers, num_layers, windows
+from .hf_decoder import read_attention, read_decoder, read_layers, read_num_layers, read_windows
 from .hf_names import HFNames
 
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ BASE = 2_000_000.0
 
 def _config(config: HFConfig) -> DecoderConfig:
     has_windows = config.flag("use_sliding_window")
-    rotated = layers(config, windows=windows(config) if has_windows else None, base=BASE)
+    rotated = read_layers(config, windows=read_windows(config) if has_windows else None, base=BASE)
     mixed = tuple(
         layer if is_rotated else replace(layer, rope=None)
         for layer, is_rotated in zip(rotated, _is_rotated(config), strict=True)
     )
-    return decoder(config, mixed, attention(config), tied=True)
+    return read_decoder(config, mixed, read_attention(config), tied=True)
 
 
 def _is_rotated(config: HFConfig) -> list[bool]:
-    count = num_layers(config)
+    count = read_num_layers(config)
     if config.has("no_rope_layers"):  # despite its name, 1 for layers that are rotated
         return [bool(entry) for entry in config.sequence("no_rope_layers", count)]
     interval = config.integer("no_rope_layer_interval", 4)
