@@ -74,6 +74,7 @@ def compare(engine, body, plan, seed):
 PLANS = st.lists(st.sampled_from(["keep", "send", "wait"]), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(bodies(), PLANS, st.integers(0, 99))
 def test_however_a_program_is_sent_it_says_the_same(engine, body, plan, seed):
@@ -81,6 +82,7 @@ def test_however_a_program_is_sent_it_says_the_same(engine, body, plan, seed):
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(600)
 @settings(max_examples=600, deadline=None)
 @given(bodies(), PLANS, st.integers(0, 99))
 def test_many_programs_say_the_same_however_they_are_sent(engine, body, plan, seed):
