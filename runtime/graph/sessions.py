@@ -89,6 +89,7 @@ class Sessions:
         self._limits = limits
         self._shelf: dict[Key, _Shelved] = {}  # the least recently used first
         self._num_bytes = 0
+        self._next_end: float | None = None  # asked for far more often than it changes
 
     def __len__(self) -> int:
         return len(self._shelf)
@@ -111,6 +112,7 @@ class Sessions:
         self._num_bytes += num_bytes
         while len(self._shelf) > limits.sessions or self._num_bytes > limits.session_bytes:
             self._drop(next(iter(self._shelf)))
+        self._find_next_end()
 
     def get(self, tenant: str, name: str, now: float) -> Saved:
         """A use: its time begins anew. UsageError where there is none of that name."""
@@ -124,14 +126,22 @@ class Sessions:
             )
         shelved.end = now + shelved.ttl_s
         self._shelf[tenant, name] = shelved
+        self._find_next_end()
         return shelved.saved
 
     def expire(self, now: float) -> None:
+        if self._next_end is None or self._next_end > now:
+            return
         for key in [key for key, shelved in self._shelf.items() if shelved.end <= now]:
             self._drop(key)
+        self._find_next_end()
 
     def next_end(self) -> float | None:
-        return min((shelved.end for shelved in self._shelf.values()), default=None)
+        return self._next_end
+
+    def _find_next_end(self) -> None:
+        ends = (shelved.end for shelved in self._shelf.values())
+        self._next_end = min(ends, default=None)
 
     def _drop(self, key: Key) -> None:
         shelved = self._shelf.pop(key, None)
@@ -144,6 +154,8 @@ class Sessions:
     def check(self) -> None:
         assert self._num_bytes == sum(shelved.num_bytes for shelved in self._shelf.values())
         assert len(self._shelf) <= self._limits.sessions
+        soonest = min((shelved.end for shelved in self._shelf.values()), default=None)
+        assert self._next_end == soonest, "another session ends first"
 
 
 def saved_outcome(outcome: Outcome) -> Outcome:
