@@ -12,6 +12,7 @@ from tests.fakes.answers import ANSWERED
 from furcate.protocol.graph import (
     Call,
     Drop,
+    Elect,
     Fill,
     Fork,
     Gen,
@@ -33,7 +34,7 @@ from furcate.protocol.sampling import Sampling
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn
 
-__all__ = ["RISKY", "cuts", "programs"]
+__all__ = ["ELECTING", "RISKY", "cuts", "programs"]
 
 
 @dataclass
@@ -60,6 +61,22 @@ KINDS = ("text", "gen", "gen", "fill", "fork", "join", "select", "let", "textof"
 # Mostly branches, some of which fail while others are on their way.
 RISKY = ("gen", "gen", "fork", "fork", "bad", "text", "textof", "join", "score", "mark",
          "call", "checked")  # fmt: skip
+
+
+# Which branches go on, and which are cancelled in the midst of what they do.
+ELECTING = (
+    "gen",
+    "gen",
+    "fork",
+    "elect",
+    "elect",
+    "pick",
+    "text",
+    "bad",
+    "drop",
+    "checked",
+    "fill",
+)
 
 
 def grow(draw: DrawFn, draft: Draft, kinds: tuple[str, ...]) -> None:
@@ -117,9 +134,37 @@ def grow(draw: DrawFn, draft: Draft, kinds: tuple[str, ...]) -> None:
         case "join":
             children = tuple(c for c, parent in draft.parents.items() if parent == branch)
             draft.nodes.append(Join(branch, children[: draw(st.integers(0, 2))]))
+        case "elect":
+            elect(draw, draft, branch)
+        case "pick" if draft.num_values > 2:
+            args = (ValueRef(draw(known)), draw(st.integers(0, 1)), ValueRef(draw(known)), "x")
+            draft.nodes.append(Let(draft.value(), "pick", args))
         case "drop" if branch != 0:
             draft.dropped.add(branch)
             draft.nodes.append(Drop(branch))
+
+
+def elect(draw: DrawFn, draft: Draft, branch: int) -> None:
+    """Among the children of the branch; the keys are numbers now and then."""
+    live = [c for c, parent in draft.parents.items() if parent == branch and c not in draft.dropped]
+    if not live or len(draft.parents) > 16:
+        return
+    count = draw(st.integers(1, len(live)))
+    keys = []
+    for _ in live[:count]:
+        if draft.num_values and draw(st.booleans()):
+            value = draw(st.integers(0, draft.num_values - 1))
+            draft.nodes.append(
+                Let(draft.value(), draw(st.sampled_from(["len", "not"])), (ValueRef(value),))
+            )
+        else:
+            draft.nodes.append(Let(draft.value(), "eq", (draw(st.integers(0, 1)), 1)))
+        keys.append(draft.num_values - 1)
+    children = tuple(len(draft.parents) + i for i in range(draw(st.integers(1, count))))
+    by = draw(st.sampled_from(["best", "first"]))
+    draft.nodes.append(Elect(tuple(live[:count]), tuple(keys), children, draft.value(), by))
+    draft.parents.update(dict.fromkeys(children, -1))  # of nobody in particular
+    draft.open_roles.update(dict.fromkeys(children, draft.open_roles[live[0]]))
 
 
 def mark(draw: DrawFn, draft: Draft, branch: int) -> None:

@@ -11,11 +11,12 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fakes.fake_engine import FakeEngine
 from tests.fakes.front_driver import Driver
-from tests.fakes.random_programs import RISKY, cuts, programs
+from tests.fakes.random_programs import ELECTING, RISKY, cuts, programs
 
 from furcate.protocol.constraint import Constraint
-from furcate.protocol.graph import Call, Gen, Let, Mark, Node, Score, Select, TextOf
+from furcate.protocol.graph import Call, Elect, Gen, Let, Mark, Node, Score, Select, TextOf
 from furcate.protocol.message import Cancel, Constraints, Finished, Release
 
 BAD = Constraint(kind="regex", body="bad")
@@ -84,6 +85,7 @@ def check_values(driver: Driver, nodes: list[Node]) -> None:
     values = [n.value for n in nodes if isinstance(n, (Gen, Select, Let, TextOf, Score, Call))]
     values += [n.value for n in nodes if isinstance(n, Mark) and n.edge == "end"]
     values += [n.stopped_by for n in nodes if isinstance(n, Gen) and n.stopped_by is not None]
+    values += [n.order for n in nodes if isinstance(n, Elect)]
     told = [*driver.values(), *(f.value for f in driver.failures() if f.value is not None)]
     assert sorted(told) == sorted(values)
     gens = {n.value for n in nodes if isinstance(n, Gen)}
@@ -101,12 +103,42 @@ def check_empty(driver: Driver) -> None:
     driver.front.check()
 
 
-ABORTS = ("cancel", "cancel branch", "release", "disconnect", "deadline", "lost")
+@pytest.mark.slow
+@settings(max_examples=75, deadline=None)
+@given(programs(ELECTING, 10), cuts(), st.integers(0, 8))
+def test_who_is_chosen_depends_neither_on_the_cuts_nor_on_the_engine(
+    nodes: list[Node], plan: list[int], steps: int
+) -> None:
+    """Losers may say more or less before they are cancelled, but nothing else."""
+    whole, cut, torn = start(), start(), start()
+    whole.program(*nodes, stream=True)
+    whole.run()
+    send_cut(cut, nodes, plan)
+    torn.program(*nodes)
+    for _ in range(steps):
+        torn.step()
+    torn.lose_engine()
+    torn.replace_engine(FakeEngine(fingerprint=torn.codec.fingerprint))
+    torn.run()
+    orders = {node.order for node in nodes if isinstance(node, Elect)}
+    for driver in (cut, torn):
+        assert driver.finished().code is None
+        assert orders & whole.values().keys() == orders & driver.values().keys()
+        for value in whole.values().keys() & driver.values().keys():
+            assert whole.values()[value] == driver.values()[value]
+
+
+ABORTS = ("none", "cancel", "cancel branch", "release", "disconnect", "deadline", "lost")
 
 
 @pytest.mark.slow
 @settings(max_examples=75, deadline=None)
-@given(programs(), cuts(), st.integers(0, 8), st.sampled_from(ABORTS))
+@given(
+    st.one_of(programs(), programs(ELECTING, 10)),
+    cuts(),
+    st.integers(0, 8),
+    st.sampled_from(ABORTS),
+)
 def test_an_abort_at_any_time_ends_the_program_once_and_leaves_nothing(
     nodes: list[Node], plan: list[int], steps: int, abort: str
 ) -> None:
