@@ -40,13 +40,17 @@ Scalar = str | int | float | bool | None
 
 @dataclass(eq=False, slots=True)
 class Opened:
-    """The session that a program's own state began from. `recalled` are the names that were asked
-    for, `lists` the answers about the whole of it."""
+    """The session that a program's own state began from. `recalled` are the values that were
+    asked for, `lists` the answers about the whole of it."""
 
     name: str
     branch: int
-    recalled: set[str] = field(default_factory=set)
+    recalled: dict[str, Slot] = field(default_factory=dict)
     lists: dict[str, Slot] = field(default_factory=dict)
+
+    def is_its(self, name: str, variable: Variable) -> bool:
+        """What the branch has under the name is the session's value."""
+        return isinstance(variable, Slot) and self.recalled.get(name) is variable
 
 
 def check_session_name(name: object) -> str:
@@ -82,11 +86,14 @@ def save(branch: Branch, name: str, ttl_s: float | None) -> None:
         raise UsageError(
             f"session {name!r} is saved inside the role {branch.role!r}: end the role first"
         )
-    variables = {key: seen(branch, key) for key in branch.variables}
+    session = branch.session
+    variables = {
+        key: seen(branch, key)
+        for key, variable in branch.variables.items()
+        if session is None or not session.is_its(key, variable)  # the runtime has those
+    }
     refs = {key: _ref_of(branch, value) for key, value in variables.items()}
     kept = tuple((key, ref.slot.value_id) for key, ref in refs.items() if ref is not None)
-    if branch.session is not None:
-        kept += tuple(_values_before(branch, branch.session, {key for key, _ in kept}))
     node = Save(branch.number, name, kept, ttl_s)
     branch.program.record(node, f"save {name!r}", caller_location())
 
@@ -95,8 +102,8 @@ def recall(branch: Branch, name: str) -> Slot:
     """The value of that name in the session; one that is unknown there fails when it is read."""
     session = branch.session
     assert session is not None
-    session.recalled.add(name)
-    return _ask(branch, session, "value", name)
+    slot = session.recalled[name] = _ask(branch, session, "value", name)
+    return slot
 
 
 def names_of(branch: Branch) -> Slot | None:
@@ -126,16 +133,6 @@ def _ask(
     slot = program.new_slot(label, location, None)
     program.record(Recall(session.branch, slot.value_id, name, what), label, location)
     return slot
-
-
-def _values_before(branch: Branch, session: Opened, known: set[str]) -> list[tuple[str, int]]:
-    """What the session had and the program has not touched is part of what is saved now."""
-    names = names_of(branch)
-    assert names is not None
-    found = branch.program.value(names)
-    assert isinstance(found, list)
-    left = [name for name in found if name not in known]
-    return [(name, _ask(branch, session, "value", name).value_id) for name in left]
 
 
 def _ref_of(branch: Branch, variable: Variable) -> Ref | None:

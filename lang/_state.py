@@ -222,8 +222,8 @@ class ProgramState(Generic[R]):
 
     def __contains__(self, name: object) -> bool:
         branch = self._branch
-        session = branch.session
-        if name in branch.variables and not (session and name in session.recalled):
+        session, variable = branch.session, branch.variables.get(str(name))
+        if name in branch.variables and not (session and session.is_its(str(name), variable)):
             return True
         names = names_of(branch)
         return names is not None and name in self._program.value(names)  # type: ignore[operator]

@@ -58,6 +58,10 @@ class _Pending:
         self._branch = branch.id
         self._ordinal = ordinal
         self._saving = saving
+        root = branch
+        while root.parent is not None:
+            root = root.parent
+        self._values_before = {} if root.session is None else root.session.values
         self._roles = branch.roles
         self._num_draws, self._num_forked = branch.num_draws, branch.num_forked
         self._pieces = branch.history()
@@ -86,7 +90,7 @@ class _Pending:
     def _keep(self) -> None:
         program, node = self._program, self._saving.node
         ids = _ids_of(self._snapshot)
-        values = {
+        values = {**self._values_before} | {
             name: saved_outcome(cell.outcome)
             for name, cell in self._saving.values
             if cell.outcome is not None

@@ -166,6 +166,37 @@ def test_saving_again_takes_the_place_of_what_was_saved(backend):
     assert reopened["answer_1"] == state["answer_1"]
 
 
+def test_an_async_program_saves_what_it_was_opened_with(backend):
+    first.run("Why?", backend=backend)
+
+    @fc.function
+    async def goes_on(s, question):
+        turn(s, question, "answer_2")
+        s["answer_1"] = "mine" if question == "mine" else await s.aget("answer_1")
+        s.save("chat")
+
+    before = goes_on.open(session="chat").run("And?", backend=backend)
+    after = second.open(session="chat").run("?", backend=backend)
+    assert after["answer_1"] == before["answer_1"]
+    goes_on.open(session="chat").run("mine", backend=backend)
+    assert second.open(session="chat").run("?", backend=backend)["answer_1"] == "mine"
+
+
+def test_a_name_that_was_asked_for_in_vain_is_not_saved(backend):
+    first.run("Why?", backend=backend)
+
+    @fc.function
+    def asks(s):
+        try:
+            s["nothing"]
+        except fc.ProgramError:
+            s.save("chat")
+
+    asks.open(session="chat").run(backend=backend)
+    state = second.open(session="chat").run("?", backend=backend)
+    assert ("nothing" in state, "answer_1" in state) == (False, True)
+
+
 def test_a_branch_is_saved_as_it_is_and_others_go_on(backend):
     @fc.function
     def forks(s):

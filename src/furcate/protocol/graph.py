@@ -355,7 +355,8 @@ class ForkOver(_Node, frozen=True, tag="forkover"):
 
 class Save(_Node, frozen=True, tag="save"):
     """Keeps what the branch says here, its roles and these named values as the session `name`, for
-    other programs of the same tenant to begin from, for `ttl_s` seconds after the last use."""
+    other programs of the same tenant to begin from, for `ttl_s` seconds after the last use. The
+    values of a session that the branch itself began from are kept under their names too."""
 
     branch: Branch
     name: Annotated[str, Meta(min_length=1, max_length=256)]
