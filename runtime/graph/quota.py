@@ -1,6 +1,7 @@
 """What one connection has running, and whether there is room for more.
 
-A client that looks at its Welcome never asks for more: it counts in the same way.
+A client that looks at its Welcome counts in the same way, and goes beyond that only with programs
+that others of its own wait for.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from furcate.errors import Overloaded
 from furcate.protocol.graph import Text
-from furcate.protocol.message import PROGRAM_BYTES
+from furcate.protocol.message import INNER_ROOM, PROGRAM_BYTES
 
 if TYPE_CHECKING:
     from furcate.protocol.message import Graph
@@ -29,38 +30,36 @@ class Quota:
         return len(self._running)
 
     def open(self, graph: Graph) -> None:
-        """A program begins; raises Overloaded where it has no room."""
-        limits = self._limits
-        if len(self._running) >= limits.open_programs:
+        """A program begins, and grows by its first delta; raises Overloaded where it has no
+        room."""
+        limit = INNER_ROOM * self._limits.open_programs
+        if len(self._running) >= limit:
             raise Overloaded(
-                f"{limits.open_programs} programs of this client run already (--max-programs)"
+                f"{limit} programs of this client run already, {INNER_ROOM} times --max-programs"
             )
-        size = PROGRAM_BYTES + _text_of(graph)
-        if self.num_bytes >= limits.open_bytes:
-            raise Overloaded(
-                f"the programs of this client that run have {self.num_bytes} bytes together, and "
-                f"{limits.open_bytes} are the limit (--max-program-bytes)"
-            )
-        self._add(graph.program, size)
+        if self.num_bytes >= INNER_ROOM * self._limits.open_bytes:
+            raise Overloaded(self._too_large(PROGRAM_BYTES))
+        self._add(graph.program, PROGRAM_BYTES)
 
     def grow(self, graph: Graph) -> None:
-        """More of a program; raises Overloaded where that has no room. Its client cannot wait with
-        it, so that it may have as much again."""
-        if graph.program not in self._running:
-            return  # it has finished
+        """More of a program; raises Overloaded where that has no room."""
         size = _text_of(graph)
-        limit = 2 * self._limits.open_bytes
-        if size and self.num_bytes + size > limit and len(self._running) > 1:
-            raise Overloaded(
-                f"the programs of this client that run have {self.num_bytes} bytes, and with "
-                f"{size} more they would be over twice {self._limits.open_bytes} "
-                "(--max-program-bytes)"
-            )
+        if graph.program not in self._running or not size:
+            return
+        too_large = self.num_bytes + size > INNER_ROOM * self._limits.open_bytes
+        if too_large and len(self._running) > 1:
+            raise Overloaded(self._too_large(size))
         self._add(graph.program, size)
 
     def end(self, program: int) -> None:
         """Callable for any program."""
         self.num_bytes -= self._running.pop(program, 0)
+
+    def _too_large(self, size: int) -> str:
+        return (
+            f"the programs of this client that run have {self.num_bytes} bytes together, and with "
+            f"{size} more they would be over {INNER_ROOM} times --max-program-bytes"
+        )
 
     def _add(self, program: int, size: int) -> None:
         self._running[program] = self._running.get(program, 0) + size

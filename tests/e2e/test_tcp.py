@@ -147,6 +147,38 @@ def test_without_keys_nothing_listens_to_the_network(tmp_path) -> None:
     assert "furcate keys new FOLDER" in refused.stderr
 
 
+def test_a_port_that_is_taken_ends_the_server_with_the_remedy(serve, tmp_path) -> None:
+    address = serve().address
+    folder = tmp_path / "others"
+    folder.mkdir(mode=0o700)
+    here = ["--address", f"ipc://{folder}/serve.sock", "--listen", address]
+    refused = furcate("serve", "--model", "test:context", *here)
+    assert refused.returncode == 1
+    assert "Address already in use; name another port with --listen" in refused.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_calls_that_run_programs_do_not_wait_for_each_other(serve) -> None:
+    server = serve("tcp://127.0.0.1:0", "--max-programs", "8")
+
+    @fc.function
+    def inner(s: fc.ProgramState) -> None:
+        s += "x" + fc.gen("a", max_tokens=2)
+
+    with fc.connect(server.address) as backend:
+
+        def ask(question: str) -> str:
+            return str(inner.run(backend=backend)["a"])
+
+        @fc.function
+        def outer(s: fc.ProgramState) -> None:
+            s += "y" + fc.gen("b", max_tokens=2)
+            s.call(ask, s.ref("b"))
+
+        states = outer.run_batch([()] * 50, backend=backend)
+        assert all(state.ok for state in states)
+
+
 def test_a_network_that_breaks_in_the_middle_changes_no_stream(serve) -> None:
     server = serve()
     with fc.connect(server.local) as backend:

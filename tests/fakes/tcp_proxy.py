@@ -52,7 +52,7 @@ class TcpProxy:
             with self._lock:
                 self._sockets |= {near, far}
                 self.num_connections += 1
-            # A cut loses what the client's system has not passed on: the same again would never end.
+            # A cut loses what the client's system has not passed on: as early again, and no end.
             limit = None if self.cut_after is None else self.cut_after * self.num_connections
             for pair in ((near, far, None), (far, near, limit)):
                 threading.Thread(target=self._pump, args=pair, daemon=True).start()

@@ -16,6 +16,7 @@ from .constraint import Constraint
 from .graph import Node
 
 __all__ = [
+    "INNER_ROOM",
     "PROGRAM_BYTES",
     "PROTOCOL_VERSION",
     "Alternative",
@@ -53,6 +54,7 @@ __all__ = [
 PROTOCOL_VERSION = 2
 MAX_PATH = 64  # steps to a literal inside a node
 PROGRAM_BYTES = 1024  # what a running program counts for, beside its texts
+INNER_ROOM = 2  # times what Welcome says, of which the second half is for programs inside others
 
 ProgramId = Annotated[int, Meta(ge=0)]
 Element = str | int | float | bool | None
@@ -189,8 +191,9 @@ Request = (
 
 class Welcome(_Message, frozen=True, tag="welcome"):
     """`max_programs` of the client may run at a time, with `max_program_bytes` together: each
-    counts PROGRAM_BYTES and the characters of its Text nodes that are no segments. One more is
-    refused as "overloaded"; None where there is no limit."""
+    counts PROGRAM_BYTES and the characters of its Text nodes that are no segments. None where there
+    is no limit. Programs that others wait for may go beyond, up to INNER_ROOM times as much;
+    over that a program is refused as "overloaded"."""
 
     protocol: int
     model: str
