@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,15 @@ _GRACE_S = 2.0  # how long the other side may take to report a deadline that it 
 
 
 @dataclass(frozen=True, slots=True)
+class SoFar:
+    """The first `count` of the parts that a text comes in, and how they are read."""
+
+    parts: list[str]
+    count: int
+    read: Callable[[str], object] | None
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEvent:
     """More text of one generation of a running program.
 
@@ -39,6 +48,15 @@ class StreamEvent:
     var: str | None
     delta: str
     sample: int = 0
+    so_far: SoFar | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def partial(self) -> object:
+        """The value with this text, as far as it has come: see `state.partial`."""
+        if self.so_far is None:
+            return self.delta
+        text = "".join(self.so_far.parts[: self.so_far.count])
+        return text if self.so_far.read is None else self.so_far.read(text)
 
 
 class Results:
@@ -123,7 +141,10 @@ class Results:
         if text:
             slot.pieces[sample] = slot.pieces.get(sample, "") + text
             branch = slot.branch if slot.branch is not None else 0
-            self.stream.append(StreamEvent(branch, slot.label, slot.name, text, sample))
+            parts = slot.parts.setdefault(sample, [])
+            parts.append(text)
+            so_far = SoFar(parts, len(parts), slot.reads_so_far)
+            self.stream.append(StreamEvent(branch, slot.label, slot.name, text, sample, so_far))
             self.streamed.append(slot)
 
     def _settle(self, event: Value) -> None:
@@ -154,6 +175,7 @@ class Results:
             for sample, text in enumerate(slot.texts()):
                 self._stream_text(slot, sample, text[len(slot.pieces.get(sample, "")) :])
         slot.pieces.clear()
+        slot.parts.clear()
 
     def _node_failed(self, event: Failed, failure: Failure) -> None:
         self.failures.append(failure)

@@ -12,7 +12,7 @@ from ._output import TEXT, Output
 from ._sampling import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ._enclosure import Enclosure
 
@@ -33,7 +33,8 @@ class Failure:
 
 @dataclass(eq=False, slots=True)
 class Slot:
-    """`data`, `meta`, `failure` and `pieces` (streamed text by sample) are filled by Results."""
+    """`data`, `meta`, `failure` and `pieces` (streamed text by sample, `parts` as it came) are
+    filled by Results."""
 
     value_id: int
     label: str
@@ -50,6 +51,7 @@ class Slot:
     meta: ValueMeta | None = None
     failure: Failure | None = None
     pieces: dict[int, str] = field(default_factory=dict)
+    parts: dict[int, list[str]] = field(default_factory=dict)
     enclosure: Enclosure | None = None  # of a value in a region: each run has another one
     reasoning: Slot | None = None  # what was thought before this output
     is_copy: bool = False  # of a value that is told of too
@@ -92,6 +94,11 @@ class Slot:
     def _partial(self, text: str | None) -> object:
         so_far = self.output.so_far
         return text if text is None or so_far is None else so_far(text)
+
+    @property
+    def reads_so_far(self) -> Callable[[str], object] | None:
+        """What gives the beginning of a text its form: a choice comes as a whole."""
+        return self.output.so_far if self.choices is None else self.output.parse
 
     def judge(self, text: str, finish: str) -> object:
         """The value of an output that ended so. Raises like `value`."""

@@ -205,6 +205,45 @@ def test_a_streaming_program_shows_its_value_grow(engine):
     assert state.partial("order") is state["order"]
 
 
+def test_an_event_has_its_value_as_far_as_it_had_come_then(engine):
+    @fc.function
+    def forks(s):
+        children = s.fork(2)
+        children += "order? " + fc.gen("order", type=Order, max_tokens=100)
+        s += "number? " + fc.select("number", ["1", "2"])
+        s += "order? " + fc.gen("text", max_tokens=100)
+        children.join()
+
+    state = forks.run(backend=engine, stream=True)
+    events = list(state.events())
+    for branch in (1, 2):
+        seen = [event.partial for event in events if event.branch == branch]
+        assert [each is None or type(each) is Order for each in seen]
+        names = [each.customer for each in seen if each is not None and each.customer]
+        assert "Ada".startswith(names[0])
+        assert seen[-1].items[0].name == "mugs"
+    text = [event for event in events if event.var == "text"]
+    assert [event.partial for event in text] == [
+        "".join(event.delta for event in text[: place + 1]) for place in range(len(text))
+    ]
+    assert [event.partial for event in events if event.var == "number"] == [state["number"]]
+
+
+def test_an_event_of_a_loop_has_the_value_of_its_run(engine):
+    @fc.function
+    def loops(s):
+        def body(s):
+            s += "order? " + fc.gen("order", type=Order, max_tokens=100) + "\n"
+
+        s.loop(body, max_iters=2)
+
+    events = list(loops.run(backend=engine, stream=True).events())
+    half = len(events) // 2  # both runs say the same
+    whole = Order.model_validate_json(REPLY)
+    assert events[half - 1].partial == events[-1].partial == whole
+    assert events[0].partial == events[half].partial != whole
+
+
 def test_before_the_first_character_there_is_nothing(engine):
     release = threading.Event()
 
