@@ -276,3 +276,43 @@ def test_reasoning_works_on_a_mock():
     with fc.Mock(reply) as backend:
         state = asks.run(fc.gen("answer", reasoning=("<think>", "</think>")), backend=backend)
         assert (state["answer"], state["answer_reasoning_content"]) == ("Yes.", "Hm. Well.")
+
+
+def test_reasoning_works_in_loops_and_in_branches_that_are_joined(thinker):
+    @fc.function
+    def loops(s):
+        def turn(s):
+            s += fc.user("What is it?") + fc.assistant(fc.gen("a", reasoning="auto"))
+
+        s.loop(turn, max_iters=2)
+        return s.ref("a"), s.ref("a_reasoning_content")
+
+    state = loops.run(backend=thinker)
+    assert state.ret_value == ("It is 42.", "Let me see.")
+    assert state.text().count(TALK) == 2
+
+    @fc.function
+    def joins(s):
+        group = s.fork(2)
+        for child in group:
+            child += fc.user("?") + fc.assistant(fc.gen("a", reasoning="auto"))
+        group.join("append")
+        s += " again\n" + fc.gen("b")
+
+    assert joins.run(backend=thinker)["b"] == "It is 42."
+
+
+def test_what_was_thought_is_saved_with_the_rest(thinker):
+    @fc.function
+    def saves(s):
+        s += fc.user("?") + fc.assistant(fc.gen("a", reasoning="auto"))
+        s.save("thought")
+
+    @fc.function
+    def reads(s):
+        return s["a"], s["a_reasoning_content"]
+
+    text = saves.run(backend=thinker).text()
+    opened = reads.open(session="thought").run(backend=thinker)
+    assert opened.ret_value == ("It is 42.", "Let me see.")
+    assert opened.text() == text
