@@ -486,6 +486,18 @@ def test_what_a_function_raises_in_a_loop_is_told_with_its_cause_and_line(engine
     assert raised.value.location.startswith(__file__)
 
 
+def test_a_program_that_never_waits_may_call(engine):
+    @fc.function(graph="require")
+    def asks(s):
+        s += "colour? " + fc.gen("colour", max_tokens=10)
+        s += " is " + s.call(str.upper, s.ref("colour"))
+        return s.call(len, s.ref("colour"))
+
+    state = asks.run(backend=engine)
+    assert state.text() == "colour? red is RED"
+    assert state.ret_value == 3
+
+
 def test_calls_are_shown_by_explain():
     @fc.function
     def asks(s):

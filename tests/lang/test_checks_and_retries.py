@@ -273,6 +273,36 @@ def test_a_checked_gen_in_a_loop_fails_with_its_value_and_attempts(engine):
     assert raised.value.cause.attempts == 2
 
 
+def test_what_stopped_the_accepted_output_is_saved(engine):
+    seen = []
+    state = says(
+        engine,
+        max_tokens=60,
+        stop_regex="[a-m]",
+        save_stop="end",
+        check=lambda text: seen.append(text) or len(seen) == 3,
+        retries=5,
+        seed=2,
+    )
+    assert state["x"] == seen[2]
+    assert len(state["end"]) == 1
+    assert state.get_meta_info("x")["finish_reason"]["matched"] == state["end"]
+
+
+def test_the_best_of_checked_outputs_goes_on(engine):
+    @fc.function
+    def best(s):
+        children = s.fork(3)
+        children += "say: " + fc.gen("x", max_tokens=6, check=lambda t: len(t) > 2, retries=20)
+        children += "rate: " + fc.gen("score", type=int, choices=["1", "2", "3"])
+        chosen = children.best("score")
+        return chosen[0].ref("x"), chosen[0].ref("score")
+
+    text, score = best.run(backend=engine, seed=1).ret_value
+    assert len(text) > 2
+    assert score in (1, 2, 3)
+
+
 def test_many_programs_are_checked(engine):
     states = program.run_batch(
         [({"check": lambda text: len(text) % 3 != 1, "retries": 30, "max_tokens": 6},)] * 40,
