@@ -71,7 +71,7 @@ class Batch:
         self, calls: Sequence[Call], options: RunOptions, num_threads: int, on_error: OnError
     ) -> None:
         self._items = [_Item(call) for call in calls]
-        self._options = options
+        self._options = options.with_seed()  # asking the system for each takes long
         self._session: Session = backend_or_default(options.backend)
         self._num_threads = num_threads
         self._on_error = on_error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeGuard
 
 from furcate.errors import UsageError
@@ -34,6 +34,11 @@ class RunOptions:
     tenant: str = ""
     template: Literal["append"] | None = None
     session: str | None = None  # that the program begins from
+
+    def with_seed(self) -> RunOptions:
+        """With a seed that is drawn now, for a batch, if it has none."""
+        drawn = secrets.randbits(_SEED_BITS) if self.seed is None else self.seed
+        return replace(self, seed=drawn)
 
     def wire(self, index: int = 0) -> Options:
         """Of one program; the items of a batch with a seed count up from it."""

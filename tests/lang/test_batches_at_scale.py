@@ -241,3 +241,11 @@ def test_bodies_that_are_not_async_share_a_few_threads():
 
         assert asyncio.run(all_of_them()) == [f"{i} " for i in range(300)]
     assert most <= num_threads + 32
+
+
+def test_items_of_a_batch_without_a_seed_have_seeds_of_their_own():
+    with fc.Mock("R") as backend:
+        one = [state.seed for state in straight.run_batch(items(20), backend=backend)]
+        other = [state.seed for state in straight.run_batch(items(20), backend=backend)]
+    assert len(set(one)) == len(set(other)) == 20
+    assert one != other
