@@ -28,7 +28,6 @@ __all__ = ["rewritten"]
 F = TypeVar("F")
 
 _HELPERS = "__furcate_leaves__"
-_SCOPE = "__furcate_scope__"
 _NESTED = inspect.CO_NESTED
 
 
@@ -98,10 +97,9 @@ def _definition(code: CodeType) -> Definition | None:
 def _compiled(definition: Definition, like: CodeType, imported: Sequence[str]) -> CodeType | None:
     """The code of the function, with the free variables that `like` has."""
     names = [*like.co_freevars, _HELPERS]
-    parameters = ast.arguments([], [ast.arg(name) for name in names], None, [], [], None, [])
-    scope = ast.FunctionDef(_SCOPE, parameters, [definition], [], None, None)
-    if hasattr(scope, "type_params"):
-        scope.type_params = []
+    scope = ast.parse(f"def scope({', '.join(names)}): pass").body[0]
+    assert isinstance(scope, ast.FunctionDef)
+    scope.body = [definition]
     imports: list[ast.stmt] = [ast.Import([ast.alias(name, None)]) for name in imported]
     module = ast.fix_missing_locations(ast.Module([*imports, scope], []))
     futures = like.co_flags & _future_flags()

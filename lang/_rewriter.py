@@ -168,7 +168,7 @@ class Rewriter(ast.NodeTransformer):
         assert isinstance(node, ast.Subscript)
         target = copy.deepcopy(place)
         for each in ast.walk(target):
-            if hasattr(each, "ctx") and isinstance(each.ctx, ast.Store):
+            if isinstance(each, ast.Name | ast.Attribute | ast.Subscript):
                 each.ctx = ast.Load()
         args = [self._visited(node.value), self._visited(node.slice), target]
         return self._helper("leaf", args, node)
