@@ -156,7 +156,8 @@ class StateGroup:
         return ProgramState(elect(branches, keys, "first", 1)[0])
 
     def vote(self, name: str) -> Ref:
-        """The value of the variable that most states have, the first of equals, by reference."""
+        """The value of the variable that most states have, the first of equals, by reference. It
+        fails if one of them has failed."""
         states = self._voters("vote()")
         refs = [state.ref(name) for state in states]
         operands = tuple(ValueRef(ref.slot.value_id) for ref in refs)

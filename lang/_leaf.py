@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["leaf", "text"]
 
 _PLACES = (system, user, assistant, join)
-_ROLE_METHODS = (ProgramState.system, ProgramState.user, ProgramState.assistant)
+_ROLE_METHODS = (
+    ProgramState.system,
+    ProgramState.user,
+    ProgramState.assistant,
+    ProgramState.message,
+)
 
 
 def leaf(container: object, key: object, place: object) -> object:

@@ -114,6 +114,9 @@ class Rewriter(ast.NodeTransformer):
             if name in _ROLES and len(node.args) == 1:
                 node.args[0] = self._appended(node.args[0], node.func)
                 return node
+            if name == "message" and len(node.args) == 2:
+                node.args = [self.visit(node.args[0]), self._appended(node.args[1], node.func)]
+                return node
             if name == "join" and len(node.args) == 2:
                 node.args = [self.visit(node.args[0]), self._items(node.args[1], node.func)]
                 return node

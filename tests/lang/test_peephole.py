@@ -84,6 +84,7 @@ def appended_in_roles(s):
     s += fc.user("Q: " + child["tip"])
     s += assistant(child["tip"])
     s.user(f"{child['tip']}?")
+    s.message("assistant", "m" + child["tip"])
     s += user(child["tip"].strip()) + assistant("b" + fc.gen("c"))
     with s.user():
         s += child["tip"]
