@@ -39,6 +39,7 @@ def elect(
             raise UsageError(f"{what} needs candidates in the same role: end the open ones")
     numbers = [program.new_branch() for _ in range(keep)]
     order = program.new_slot(by, location, numbers[0])
+    order.num_elected = keep
     node = Elect(
         tuple(branch.number for branch in candidates),
         tuple(key.slot.value_id for key in keys),

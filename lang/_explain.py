@@ -100,6 +100,8 @@ def explain(call: Call, sampling: Keywords) -> str:
 def _placeholder(slot: Slot) -> Data:
     if slot.choices is not None:
         return 0
+    if slot.num_elected:
+        return list(range(slot.num_elected))
     if slot.is_list:
         return []
     text = _placeholder_text(slot)

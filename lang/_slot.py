@@ -56,6 +56,7 @@ class Slot:
     reasoning: Slot | None = None  # what was thought before this output
     is_copy: bool = False  # of a value that is told of too
     is_list: bool = False  # one element a child, None where it failed
+    num_elected: int = 0  # of the order of an election: how many go on
     _parsed: list[object] = field(default_factory=list)
     _kept: tuple[str, object] | None = None
 

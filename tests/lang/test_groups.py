@@ -591,3 +591,15 @@ def test_a_state_that_was_chosen_can_loop():
         return best.text(), best["x"]
 
     assert run(body, in_brackets).ret_value == ("[2]22[3]33[3]3", "3")
+
+
+def test_explain_goes_on_from_the_first_candidates():
+    @fc.function
+    def program(s):
+        best = numbered(s, "12").best("x", keep=2)
+        s += "y" if best[1]["x"] else "n"
+
+    shown = program.explain()
+    assert "go on from the best of [1, 2]" in shown
+    assert "waits for best" in shown
+    assert "stopped" not in shown
