@@ -167,10 +167,13 @@ class Program:
         if not self._lazy and self.region is None:
             self.flush()
 
-    def close(self) -> None:
-        """The body has returned: nothing more is recorded but questions about text."""
+    def end_groups(self) -> None:
+        """Records what is still open, as the last act of the body."""
         for end in list(self.open_groups):
             end()
+
+    def close(self) -> None:
+        """The body has returned: nothing more is recorded but questions about text."""
         self.recording.close()
         self.results.expect_all()
 

@@ -72,6 +72,7 @@ def execute(state: ProgramState, call: Call) -> None:
         else:
             with inside(program):
                 state._returned = call.body(state, *call.args, **call.keywords)
+                program.end_groups()
     except BaseException as error:
         _body_failed(state, error)
         raise
@@ -102,6 +103,7 @@ async def _await_body(state: ProgramState, call: Call) -> None:
     program.event_loop = asyncio.get_running_loop()
     try:
         state._returned = await played(state, call)
+        program.end_groups()
     finally:
         program.event_loop = None
 

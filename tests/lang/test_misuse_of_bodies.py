@@ -171,3 +171,15 @@ def test_a_body_may_end_by_an_error_and_the_program_goes_on_without_it(run):
         s += "fine"
 
     assert run(body).text() == "fine"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_group_that_is_left_in_a_role_ends_the_program_with_an_error(stream):
+    @fc.function
+    def program(s):
+        s["items"] = "[1]"
+        group = s.fork(over=s.ref("items"))
+        group += fc.user_begin()
+
+    with fc.Mock("r") as backend, pytest.raises(fc.UsageError, match="leaves the role as it has"):
+        list(program.run(backend=backend, stream=stream).events())
