@@ -15,7 +15,7 @@ import msgspec
 from furcate.errors import UsageError
 from furcate.protocol.graph import Recall, Root, Save, ValueRef
 
-from ._branch import Gathered, Local, seen
+from ._branch import Elected, Gathered, Local, seen
 from ._location import caller_location
 from ._ref import Ref, let
 from ._slot import Slot
@@ -151,5 +151,9 @@ def _ref_of(branch: Branch, variable: Variable) -> Ref | None:
             refs = [_ref_of(branch, element) for element in elements]
             operands = [None if ref is None else ValueRef(ref.slot.value_id) for ref in refs]
             return let(program, "list", tuple(operands))
+        case Elected(order, rank, candidates):
+            refs = [_ref_of(branch, candidate) for candidate in candidates]
+            operands = [None if ref is None else ValueRef(ref.slot.value_id) for ref in refs]
+            return let(program, "pick", (ValueRef(order.value_id), rank, *operands))
         case _:
             return None

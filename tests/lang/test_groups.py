@@ -603,3 +603,46 @@ def test_explain_goes_on_from_the_first_candidates():
     assert "go on from the best of [1, 2]" in shown
     assert "waits for best" in shown
     assert "stopped" not in shown
+
+
+def test_a_session_keeps_what_the_chosen_one_has():
+    @fc.function
+    def first(s):
+        group = numbered(s, "12")
+        for child in group:
+            child["word"] = child.item or "w"
+            child += fc.select("y", ["no", "yes"])
+        (best,) = group.best("x")
+        best.save("kept")
+
+    @fc.function
+    def then(s):
+        return s["x"], s["word"], s["y"], s.text()
+
+    with fc.Mock(lambda call: "yes" if call.choices else in_brackets(call)) as backend:
+        first.run(backend=backend)
+        state = then.open(session="kept").run(backend=backend)
+        assert state.ret_value == ("2", "w", "yes", "[2]2yes")
+
+
+def test_a_chosen_state_is_listened_to_while_it_goes_on():
+    with EngineInProcess() as backend:
+
+        @fc.function
+        def program(s):
+            group = s.fork(2)
+            group += "go" + fc.gen("x", max_tokens=6, ignore_eos=True)
+            group += fc.select("score", ["1", "2"], temperature=1.0)
+            (best,) = group.best("score")
+            best += fc.gen("y", max_tokens=6, ignore_eos=True)
+            s += best.ref("y")
+            kept.append(best)
+
+        kept = []
+        state = program.run(backend=backend, stream=True, seed=1)
+        events = list(state.events())
+        (best,) = kept
+        assert "".join(best.text_iter("x")) == best["x"]
+        assert "".join(e.delta for e in events if e.var == "y") == best["y"]
+        assert "".join(best.text_iter()) == "go" + best["x"] + best["score"] + best["y"]
+        assert state.text() == best["y"]
