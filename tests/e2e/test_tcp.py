@@ -224,15 +224,19 @@ def test_a_server_that_is_stopped_says_so_at_once(serve) -> None:
 
 
 SLOW_CLIENT = """
-import os, sys, furcate as fc
+import sys, threading, furcate as fc
 @fc.function
 def much(s):
     s += "x" * 100
     for _ in range(25):
         forks = s.fork(10)
-        forks += fc.gen("a", max_tokens=100, return_logprob=True, top_logprobs_num=5)
+        forks += fc.gen("a", max_tokens=300, ignore_eos=True, return_logprob=True, top_logprobs_num=5)
 backend = fc.connect(sys.argv[1])
 states = [much.run(backend=backend, stream=True) for _ in range(2)]
+for thread in threading.enumerate():
+    if thread.name == "furcate-program":  # the bodies
+        thread.join()
+backend.ask("info")  # and the server has them whole
 print("there", flush=True)
 for state in states:
     try:
