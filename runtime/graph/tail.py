@@ -26,7 +26,7 @@ class ForkPoint:
 
     def __init__(self, behind: Place = "start") -> None:
         self.nodes: int | None = None
-        self.behind = behind
+        self.behind: Place = behind
 
 
 class Stretch(NamedTuple):
