@@ -198,7 +198,7 @@ class Connection:
         if desk.lost is not None:
             problem = ("engine_lost", desk.lost)
         elif graph.epoch != 0:
-            problem = ("usage", f"program {graph.program} begins with delta {graph.epoch}, not 0")
+            problem = ("usage", self._unknown(graph))
         elif graph.options is None:
             problem = ("usage", f"the first delta of program {graph.program} has no options")
         else:
@@ -218,10 +218,27 @@ class Connection:
             desk.sessions,
             deadline,
         )
+        self._forget_finished()
         self.programs[graph.program] = program
         if deadline is not None:
             desk.deadlines.add(deadline, program)
         return program
+
+    def _unknown(self, graph: Graph) -> str:
+        limit = self._desk.setting.limits.finished_programs
+        return (
+            f"program {graph.program} begins with delta {graph.epoch}, not 0; if it had finished, "
+            f"it was released, or forgotten: {limit} are kept for questions about their texts"
+        )
+
+    def _forget_finished(self) -> None:
+        """Of too many that have finished and are not released, the oldest."""
+        limit = self._desk.setting.limits.finished_programs
+        if len(self.programs) - len(self._quota) < limit:
+            return
+        oldest = next((key for key, each in self.programs.items() if each.is_finished), None)
+        if oldest is not None:
+            del self.programs[oldest]
 
     def _reserve(self, graph: Graph) -> tuple[str, str] | None:
         """Why there is no room for the program."""

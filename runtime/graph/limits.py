@@ -23,6 +23,7 @@ class Limits:
     choices: int = 256
     open_programs: int = 4096  # of one connection, at a time
     open_bytes: int = 256 * 2**20  # of those programs together
+    finished_programs: int = 65_536  # of one connection, that it has not released
     derived_chars: int = 64 * 2**20
     segment_chars: int = 256 * 2**20  # of one connection's table
     constraints: int = 4096  # of one connection's table

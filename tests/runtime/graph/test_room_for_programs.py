@@ -9,7 +9,7 @@ from tests.fakes.front_driver import Driver
 
 from furcate.protocol.codec import decode_events
 from furcate.protocol.envelope import Ack, Open, decode_header, encode_header
-from furcate.protocol.graph import Gen, Root, Text
+from furcate.protocol.graph import Gen, Root, Text, TextOf
 from furcate.protocol.message import (
     PROGRAM_BYTES,
     Cancel,
@@ -90,6 +90,25 @@ def test_a_program_that_grows_beyond_twice_the_limit_fails_alone() -> None:
     driver.run()
     assert driver.finished(program=0).code is None
     assert driver.finished(program=1).code == "overloaded"
+
+
+def test_of_programs_that_are_never_released_the_latest_are_kept() -> None:
+    driver = Driver(limits=Limits(finished_programs=2))
+    driver.program(Root(0), Text(0, "hi"), program=0)
+    driver.program(*asks(), program=1, done=False)
+    for number in range(2, 6):
+        driver.program(Root(0), Text(0, "hi"), program=number)
+        driver.run()
+    for number in (0, 2, 4, 5):
+        driver.program(TextOf(0, 9), program=number, epoch=1)
+    assert [driver.values(program=number).get(9) for number in (4, 5)] == ["hi", "hi"]
+    for number in (0, 2):
+        forgotten = driver.of(Finished, program=number)[-1]
+        assert forgotten.code == "usage"
+        assert "or forgotten: 2 are kept" in forgotten.message
+    driver.program(program=1, epoch=1)
+    driver.run()
+    assert driver.finished(program=1).code is None
 
 
 @pytest.mark.parametrize("end", [Release((0,)), Cancel(0)])
