@@ -51,7 +51,8 @@ def rewritten(body: F) -> F:
 def _code(definition: Definition, changed: Definition, body: FunctionType) -> CodeType | None:
     """The code of `changed`, if that of `definition` is the body's own. How a call is compiled
     depends on which names the module has imported."""
-    for imported in (_modules(body), _imports(body.__code__)):
+    for names_of in (_modules, _imports):  # the second reads the whole module
+        imported = names_of(body)
         same = _compiled(definition, body.__code__, imported)
         if same is not None and _is_same(same, body.__code__):
             return _compiled(changed, body.__code__, imported)
@@ -63,9 +64,10 @@ def _modules(body: FunctionType) -> list[str]:
     return [name for name, value in names.items() if isinstance(value, ModuleType)]
 
 
-def _imports(code: CodeType) -> list[str]:
+def _imports(body: FunctionType) -> list[str]:
     """All names that the module's own statements import."""
-    todo: list[ast.AST] = list(ast.parse("".join(inspect.findsource(code)[0])).body)
+    lines, _ = inspect.findsource(body.__code__)
+    todo: list[ast.AST] = list(ast.parse("".join(lines)).body)
     names: list[str] = []
     while todo:
         node = todo.pop()

@@ -449,6 +449,18 @@ def test_a_leaf_is_what_it_stands_for_where_it_cannot_be_appended():
         assert state.text() == " tip "
 
 
+def test_how_a_call_is_compiled_depends_on_what_the_module_imports(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(
+        "from collections import OrderedDict\n"
+        "def body(s, x):\n"
+        "    OrderedDict.fromkeys('ab')\n"
+        "    s += x['a']\n"
+    )
+    body = runpy.run_path(str(path))["body"]
+    assert _peephole.rewritten(body) is not body
+
+
 # Every example ------------------------------------------------------------------------------------
 
 
