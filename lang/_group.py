@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 from furcate.errors import ProgramError, UsageError
 from furcate.protocol.graph import Join, ValueRef
@@ -266,6 +266,10 @@ class StateGroup:
     def refs(self, name: str) -> list[Ref]:
         """The children's variable, by reference."""
         return [state.ref(name) for state in self._states()]
+
+    def samples(self, name: str) -> list[list[Any]]:
+        """All that the children's `gen(name, n=...)` have said."""
+        return [state.samples(name) for state in self._states()]
 
     def scores(self, name: str) -> list[Scores]:
         """The children's scores of a `select(..., scores=True)`."""

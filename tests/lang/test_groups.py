@@ -646,3 +646,13 @@ def test_a_chosen_state_is_listened_to_while_it_goes_on():
         assert "".join(e.delta for e in events if e.var == "y") == best["y"]
         assert "".join(best.text_iter()) == "go" + best["x"] + best["score"] + best["y"]
         assert state.text() == best["y"]
+
+
+def test_samples_of_a_group_are_those_of_its_states():
+    def body(s):
+        group = s.fork(2)
+        group += lambda index: f"{index}" + fc.gen("x", n=2)
+        return group.samples("x")
+
+    reply = lambda call: f"{call.text}.{call.sample}"  # noqa: E731
+    assert run(body, reply).ret_value == [["0.0", "0.1"], ["1.0", "1.1"]]
