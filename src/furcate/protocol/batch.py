@@ -30,6 +30,9 @@ Path = tuple[int | str, ...]
 Tree = object  # a node as lists, maps and scalars
 
 _encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(
+    Node
+).decode  # `convert` prepares for all kinds of nodes each time
 
 
 def pack(deltas: Sequence[Graph], min_deltas: int = MIN_DELTAS) -> list[Graph | Batch]:
@@ -142,9 +145,16 @@ def _differences(
     if isinstance(other, list | tuple | dict):
         return False
     assert other is None or isinstance(other, str | int | float)
-    if type(one) is not type(other) or _encode(one) != _encode(other):
+    if not _is_same(one, other):
         found.append((place, path, other))
     return True
+
+
+def _is_same(one: Tree, other: Tree) -> bool:
+    """On the wire, where 1, 1.0 and True are three things, and so are 0.0 and -0.0."""
+    if type(one) is not type(other):
+        return False
+    return _encode(one) == _encode(other) if isinstance(one, float) else one == other
 
 
 def _leaf(tree: Tree, path: Path) -> Element:
@@ -186,8 +196,8 @@ def _node(tree: Tree, columns: Sequence[Column], index: int) -> Node:
     for column in columns:
         tree = _with(tree, column.path, column.values[index])
     try:
-        node: Node = msgspec.convert(tree, Node)
-    except msgspec.ValidationError as error:
+        node: Node = _decode(_encode(tree))
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise WireError(f"a delta of a batch is none: {error}") from error
     return node
 
