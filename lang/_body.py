@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from ._program import Program
 
-__all__ = ["Frame", "Promise", "body_ended", "in_body", "inside", "running_body"]
+__all__ = [
+    "Frame",
+    "Promise",
+    "body_ended",
+    "in_body",
+    "inside",
+    "leave_body",
+    "running_body",
+]
 
 
 class Promise(Protocol):
@@ -36,7 +44,7 @@ class Frame:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
-_frames: ContextVar[tuple[Frame, ...]] = ContextVar("furcate_bodies", default=())
+_frames: ContextVar[tuple[Frame | None, ...]] = ContextVar("furcate_bodies", default=())
 
 
 @contextmanager
@@ -44,7 +52,8 @@ def inside(program: Program) -> Iterator[Frame]:
     """Around the body; tasks that it starts are inside too. A body that ends well must have kept
     its promises."""
     around = _frames.get()
-    depth = around[-1].depth + 1 if around and around[-1].token is program.token else 0
+    last = around[-1] if around else None
+    depth = last.depth + 1 if last is not None and last.token is program.token else 0
     frame = Frame(program.token, weakref.ref(program), depth)
     before = _frames.set((*around, frame))
     try:
@@ -55,14 +64,20 @@ def inside(program: Program) -> Iterator[Frame]:
         _frames.reset(before)
 
 
+def leave_body() -> None:
+    """For the rest of this context, which began as a copy of a body's: what runs was called by the
+    runtime, and is no part of the body any more."""
+    _frames.set((*_frames.get(), None))
+
+
 def running_body() -> Frame | None:
-    """The innermost body."""
+    """The innermost body; None where what runs is no part of one."""
     frames = _frames.get()
     return frames[-1] if frames else None
 
 
 def in_body(program: Program) -> bool:
-    return any(frame.token is program.token for frame in _frames.get())
+    return any(frame is not None and frame.token is program.token for frame in _frames.get())
 
 
 def body_ended(program: Program) -> bool:

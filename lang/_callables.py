@@ -18,6 +18,8 @@ from msgspec import structs
 from furcate.errors import CallFailed, FurcateError
 from furcate.protocol.message import Answer
 
+from ._body import leave_body
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from concurrent.futures import Future
@@ -133,6 +135,7 @@ class Invocation:
         """The same for a coroutine function, on the running loop."""
         args, task = self.invoke.args, self.registered.task
         _depth.set(self.depth + 1)
+        leave_body()
         try:
             result = task.call(args)
             if inspect.isawaitable(result):
@@ -145,6 +148,7 @@ class Invocation:
     def _run(self) -> None:
         args, task = self.invoke.args, self.registered.task
         _depth.set(self.depth + 1)
+        leave_body()
         try:
             result = task.call(args)
             if inspect.isawaitable(result):

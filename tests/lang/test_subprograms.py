@@ -361,6 +361,36 @@ def test_a_run_inside_a_program_is_one_of_its_own_at_pool_size_one():
         assert [state.ret_value for state in states] == [(True, "A:"), (True, "A:")]
 
 
+def answered(word):
+    return ask(word)["answer"]
+
+
+@pytest.mark.parametrize("kind", ["call", "check", "async"])
+def test_what_the_runtime_calls_is_no_part_of_the_body_and_runs_programs(kind):
+    def plain(s):
+        s += "x" + fc.gen("x", check=lambda value: answered(value) == "A:", retries=1)
+        return s["x"]
+
+    async def on_the_loop(s):
+        async def tool(word):
+            return (await ask.arun(word, backend=backend))["answer"]
+
+        return await s.call(tool, "a").aget()
+
+    bodies = {
+        "call": lambda s: s.call(answered, "a").get(),
+        "check": plain,
+        "async": on_the_loop,
+    }
+    with EngineInProcess({"x": "w", "A: ": "A:"}) as backend:
+        fc.set_default_backend(backend)
+        try:
+            state = fc.function(bodies[kind]).run(timeout=20)
+            assert state.ret_value == ("w" if kind == "check" else "A:")
+        finally:
+            fc.set_default_backend(None)
+
+
 # Bound --------------------------------------------------------------------------------------------
 
 
