@@ -54,14 +54,16 @@ def num_threads_of(given: int | str | None) -> int:
     return given
 
 
-@dataclass(eq=False)
+@dataclass(slots=True, eq=False)
 class _Item:
-    """Filled by the thread that has claimed it."""
+    """Filled by the thread that has begun it."""
 
-    call: Call
     state: ProgramState | None = None
     refusal: Exception | None = None  # why there is no state
     ended: bool = False  # the body has
+
+    def has_ended(self) -> bool:
+        return self.ended
 
 
 class Batch:
@@ -70,7 +72,8 @@ class Batch:
     def __init__(
         self, calls: Sequence[Call], options: RunOptions, num_threads: int, on_error: OnError
     ) -> None:
-        self._items = [_Item(call) for call in calls]
+        self._calls = calls
+        self._begun: dict[int, _Item] = {}  # and not handed out, by index
         self._options = options.with_seed()  # asking the system for each takes long
         self._session: Session = backend_or_default(options.backend)
         self._num_threads = num_threads
@@ -87,11 +90,11 @@ class Batch:
     def results(self) -> Iterator[ProgramState]:
         """The states in the order of the items, each once it and those before it are there."""
         try:
-            for index, item in enumerate(self._items):
+            for index in range(len(self._calls)):
                 self._record_ahead(index)
                 with self._changed:
-                    self._changed.wait_for(lambda item=item: item.ended)  # type: ignore[misc]
-                yield self._result(item)
+                    self._changed.wait_for(self._begun[index].has_ended)
+                yield self._result(index)
         finally:
             self._stop()
 
@@ -99,9 +102,9 @@ class Batch:
         """The states in the order in which their programs end."""
         self._over = SimpleQueue()
         try:
-            for num_given in range(len(self._items)):
+            for num_given in range(len(self._calls)):
                 self._record_ahead(num_given)
-                yield self._result(self._items[self._next_over(self._over)])
+                yield self._result(self._next_over(self._over))
         finally:
             self._stop()
 
@@ -110,15 +113,22 @@ class Batch:
             try:
                 return over.get(timeout=None if self._options.timeout_s is None else _CHECK_S)
             except Empty:
-                for item in self._items[: self._next]:
-                    if item.state is not None:
-                        item.state._program.results.check_deadline()
+                for state in self._states():
+                    state._program.results.check_deadline()
 
-    def _result(self, item: _Item) -> ProgramState:
-        if item.state is None:
+    def _states(self) -> list[ProgramState]:
+        with self._changed:
+            return [item.state for item in self._begun.values() if item.state is not None]
+
+    def _result(self, index: int) -> ProgramState:
+        with self._changed:
+            item = self._begun.pop(
+                index
+            )  # its state lives as long as the caller wants from here on
+        state = item.state
+        if state is None:
             assert item.refusal is not None
             raise item.refusal
-        state, item.state = item.state, None  # from here on it lives as long as the caller wants
         program = state._program
         try:
             if program.body_error is not None:
@@ -135,11 +145,11 @@ class Batch:
 
     def _record_ahead(self, num_given: int) -> None:
         """Records what the window has room for, if that is a chunk or nothing else is begun."""
-        end = min(num_given + _WINDOW, len(self._items))
+        end = min(num_given + _WINDOW, len(self._calls))
         with self._changed:
             self._end = end
             self._changed.notify_all()
-        if self._next > num_given and end - self._next < _CHUNK and end < len(self._items):
+        if self._next > num_given and end - self._next < _CHUNK and end < len(self._calls):
             return
         while self._record_one():
             if len(self._unsent) >= _CHUNK or self._unsent_chars >= _CHUNK_CHARS or self._threads:
@@ -152,13 +162,14 @@ class Batch:
             if self._stopped or self._next >= self._end:
                 return False
             index, self._next = self._next, self._next + 1
-        item = self._items[index]
+            item = self._begun[index] = _Item()
+        call = self._calls[index]
         try:
             state = item.state = open_state(
-                item.call, self._options, sink=self._session, index=index, lazy=True
+                call, self._options, sink=self._session, index=index, lazy=True
             )
             state._program.before_wait = self._before_wait
-            execute(state, item.call)
+            execute(state, call)
             with self._changed:
                 self._unsent.append(state._program)
                 self._unsent_chars += state._program.recording.pending_chars
@@ -202,7 +213,7 @@ class Batch:
         with self._changed:
             if self._threads or self._stopped:
                 return
-            count = min(self._num_threads - 1, len(self._items) - self._next)
+            count = min(self._num_threads - 1, len(self._calls) - self._next)
             for number in range(count):
                 context = contextvars.copy_context()
                 thread = threading.Thread(
@@ -230,15 +241,14 @@ class Batch:
 
     @property
     def _all_begun(self) -> bool:
-        return self._next >= len(self._items)
+        return self._next >= len(self._calls)
 
     def _stop(self) -> None:
         """Nothing new is begun; what still runs is cancelled, and the threads end."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
-            states = [item.state for item in self._items if item.state is not None]
-        for state in states:
+        for state in self._states():
             if not state._program.results.over:
                 state._program.cancel(Cancelled("the batch that this program belongs to has ended"))
         for thread in tuple(self._threads):
