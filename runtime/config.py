@@ -37,7 +37,8 @@ __all__ = [
 class ModelConfig:
     name: str = option(
         "smollm2",
-        "Model to serve: a name, or the path of a .gguf file or of a transformers folder.",
+        "Model to serve: a name, the path of a .gguf file or of a transformers folder, or a name "
+        "of the Hugging Face hub: org/name, org/name@revision, org/name:Q4_K_M.",
         flag="model",
     )
     long_rope: bool = option(

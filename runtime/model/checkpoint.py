@@ -14,8 +14,9 @@ from .gguf import read_header
 from .hf_config import HFConfig
 from .hf_rope import with_long_rope
 from .registry import FAMILIES, GGUF_ARCHITECTURES
-from .safetensors import SafetensorsFolder, read_json
+from .safetensors import SafetensorsFolder
 from .scaled import QUANTIZATIONS
+from .shards import read_json
 from .weights import GGUFTensors, StateDictTensors
 
 if TYPE_CHECKING:

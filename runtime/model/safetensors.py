@@ -8,22 +8,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from furcate.errors import ModelFileError
 
+from .shards import INDEX, SINGLE, shard_names
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
 
-__all__ = ["SafetensorsFile", "SafetensorsFolder", "read_json"]
+__all__ = ["SafetensorsFile", "SafetensorsFolder"]
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 MAX_HEADER = 100 << 20
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
@@ -132,27 +132,9 @@ class SafetensorsFolder(Mapping[str, torch.Tensor]):
     @staticmethod
     def _shard_names(folder: Path) -> list[str]:
         if (folder / INDEX).is_file():
-            weight_map = read_json(folder / INDEX).get("weight_map")
-            if not isinstance(weight_map, dict):
-                raise ModelFileError(f"{folder / INDEX} has no table 'weight_map'")
-            names = sorted({str(name) for name in weight_map.values()})
-            outside = [name for name in names if "/" in name or "\\" in name]
-            if outside:
-                raise ModelFileError(f"{folder / INDEX}: {outside[0]!r} is not a name of a file")
-            return names
+            return shard_names(folder)
         if (folder / SINGLE).is_file():
             return [SINGLE]
         raise ModelFileError(
             f"{folder} has neither {SINGLE!r} nor {INDEX!r}; other formats of weights are not read"
         )
-
-
-def read_json(path: Path) -> Mapping[str, object]:
-    """The table in a JSON file."""
-    try:
-        table = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"{path} cannot be read: {error}") from error
-    if not isinstance(table, dict):
-        raise ModelFileError(f"{path} must hold a table, got {table!r:.80}")
-    return cast("Mapping[str, object]", table)

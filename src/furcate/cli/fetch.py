@@ -12,8 +12,10 @@ def say(message: str) -> None:
 
 
 def fetch(name: str) -> None:
-    """Makes sure that a model with a name is here; any other name is left to whoever opens it."""
+    """Makes sure that a model that can be downloaded is here; any other name is left to whoever
+    opens it."""
     from furcate.runtime.model import catalog
+    from furcate.runtime.progress import terminal_bar
 
-    if name in catalog.CATALOG:
-        catalog.ensure(name, say)
+    if catalog.can_be_pulled(name):
+        catalog.ensure(name, say, terminal_bar)

@@ -33,11 +33,15 @@ def list_models(debug: Annotated[bool, Debug] = False) -> None:
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="A name from `furcate models list`.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="A name from `furcate models list`, or of the hub, such as org/name."),
+    ],
     debug: Annotated[bool, Debug] = False,
 ) -> None:
     """Download a model once; programs and servers find it by its name."""
     from furcate.runtime.model import catalog
+    from furcate.runtime.progress import terminal_bar
 
     with reporting(debug):
-        catalog.pull(name, progress=say)
+        catalog.pull(name, say, terminal_bar)
