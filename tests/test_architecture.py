@@ -25,7 +25,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("transport", "tokenize"),
     ("log",),
     ("config",),
-    ("flags", "clock", "progress"),
+    ("flags", "clock", "progress", "memory"),
 ]
 HALVES = {"lang", "runtime", "kernels", "protocol"}
 MAY_IMPORT = {

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from furcate.errors import UsageError
+from furcate.runtime.progress import no_bar
 
-from .checkpoint import open_checkpoint, read_config
+from .checkpoint import Checkpoint, open_checkpoint, read_config
 from .decoder import load_decoder
+from .metered import MeteredTensors
+from .size import count_parameters
 
 if TYPE_CHECKING:
     import os
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from furcate.kernels.library import Pool
     from furcate.kernels.structures import KVType
+    from furcate.runtime.progress import Advance, Bar
 
     from .base import LanguageModel
     from .native import NativeModel
@@ -30,18 +34,26 @@ __all__ = ["Dtype", "load_model", "load_native_model", "resolve_dtype", "why_not
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
+SHOWN_BYTES = 2  # a parameter, for the eye: how many it takes is for the kernels to know
+
 _DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {"float32": torch.float32, "bfloat16": torch.bfloat16}
 )
 
 
 def load_model(
-    path: str | os.PathLike[str], dtype: Dtype = "auto", *, long_rope: bool = False
+    path: str | os.PathLike[str],
+    dtype: Dtype = "auto",
+    *,
+    long_rope: bool = False,
+    bar: Bar = no_bar,
 ) -> LanguageModel:
     """A stored model, ready for `allocate`. Its dtype is resolved by `resolve_dtype`."""
     resolved = resolve_dtype(dtype)
     checkpoint = open_checkpoint(path, long_rope=long_rope)
-    return load_decoder(checkpoint.config, checkpoint.tensors, resolved)
+    with bar("loading weights", _num_bytes(checkpoint)) as advance:
+        metered = _metered(checkpoint, advance)
+        return load_decoder(metered.config, metered.tensors, resolved)
 
 
 def load_native_model(
@@ -51,13 +63,25 @@ def load_native_model(
     kv_type: KVType = "bf16",
     *,
     long_rope: bool = False,
+    bar: Bar = no_bar,
 ) -> NativeModel:
     """A stored model as a program of native operations that run on `pool`, ready for `allocate`.
     Closing the model closes the pool."""
     from .decoder_native import load_native_decoder  # ctypes, for those who use it
 
     checkpoint = open_checkpoint(path, long_rope=long_rope)
-    return load_native_decoder(checkpoint.config, checkpoint.tensors, pool, matmul, kv_type)
+    with bar("loading weights", _num_bytes(checkpoint)) as advance:
+        metered = _metered(checkpoint, advance)
+        return load_native_decoder(metered.config, metered.tensors, pool, matmul, kv_type)
+
+
+def _num_bytes(checkpoint: Checkpoint) -> int:
+    return count_parameters(checkpoint.config).total * SHOWN_BYTES
+
+
+def _metered(checkpoint: Checkpoint, advance: Advance) -> Checkpoint:
+    tensors = MeteredTensors(checkpoint.tensors, lambda count: advance(count * SHOWN_BYTES))
+    return Checkpoint(checkpoint.config, tensors)
 
 
 def why_not_native(path: str | os.PathLike[str]) -> str | None:

@@ -6,6 +6,7 @@ Knows the container: headers, shards and their index. Does not know what a tenso
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -56,13 +57,18 @@ class SafetensorsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            # Copy-on-write: torch takes no read-only memory without complaint.
-            self._data = np.memmap(path, np.uint8, mode="c")
+            with path.open("rb") as file:
+                # Copy-on-write: torch takes no read-only memory without complaint.
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            self._data = np.frombuffer(self._map, np.uint8)
         except (OSError, ValueError) as error:
             raise ModelFileError(f"{path} cannot be read: {error}") from error
         self._first, self.entries = self._read_header()
 
     def tensor(self, name: str) -> Tensor:
+        """What was read of the file before is given back to the system: a view that is still used
+        reads it again."""
+        self._map.madvise(mmap.MADV_DONTNEED)
         entry = self.entries[name]
         dtype = DTYPES.get(entry.dtype)
         if dtype is None:
@@ -128,6 +134,11 @@ class SafetensorsFolder(Mapping[str, torch.Tensor]):
 
     def __len__(self) -> int:
         return len(self._file_of)
+
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """Names and places of all tensors; none is read."""
+        for name, file in self._file_of.items():
+            yield name, file.entries[name]
 
     @staticmethod
     def _shard_names(folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ names and shapes, not what a tensor is for.
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -75,6 +76,8 @@ class GGUFTensors:
         return _finite_raw(name, RawTensor(info.type, info.shape, data))
 
     def _info(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
+        # What was read before goes back to the system; a view that is still used reads it again.
+        self._file.data.madvise(mmap.MADV_DONTNEED)
         info = self._file.tensors.get(name)
         if info is None:
             raise ModelFileError(f"{self._file.path}: there is no tensor {name!r}")

@@ -17,11 +17,14 @@ from furcate.protocol.stream import EngineReady
 from furcate.runtime.clock import MonotonicClock
 from furcate.runtime.constrain.service import CompileService
 from furcate.runtime.engine.executor import ModelExecutor
+from furcate.runtime.memory import available_bytes
+from furcate.runtime.progress import no_bar
 from furcate.runtime.scheduler.masks import MaskLanes
 from furcate.runtime.scheduler.scheduler import Scheduler
 
 from .kernels import choose_library, make_pool, reference_dtype
-from .text import TEST_PREFIX, load_text
+from .room import check_room, room_for
+from .text import TEST_PREFIX, check_vocabulary, load_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from furcate.runtime.config import CacheConfig, Config, EngineConfig
     from furcate.runtime.engine.batch import Model
     from furcate.runtime.engine.executor import Executor
+    from furcate.runtime.progress import Bar
     from furcate.runtime.scheduler.step import LaunchLog
     from furcate.runtime.tokenize.base import TextCodec
 
@@ -47,11 +51,13 @@ def build_scheduler(
     wake: Callable[[], None],
     codec: TextCodec | None = None,
     launch_log: LaunchLog | None = None,
+    bar: Bar = no_bar,
 ) -> Scheduler:
     """To be called on the thread that will run it. `wake` is called from any thread, when something
     that a stream waits for is there. `codec` is the model's, where it is loaded already."""
     codec = codec or load_text(config.model).codec
-    executor = build_executor(config)
+    executor = build_executor(config, bar)
+    check_vocabulary(codec, executor.vocab_size)
     log.info("%d pages of %d tokens for the KV cache", executor.num_pages, executor.page_size)
     ready = EngineReady(
         protocol=PROTOCOL_VERSION,
@@ -72,7 +78,7 @@ def build_scheduler(
     )
 
 
-def build_executor(config: Config) -> Executor:
+def build_executor(config: Config, bar: Bar = no_bar) -> Executor:
     """The model on the kernels that the configuration asks for, with its KV pages."""
     if config.model.name.startswith(TEST_PREFIX):
         from furcate.runtime.testing import LateExecutor, model_named  # scripts and dice, for tests
@@ -85,14 +91,17 @@ def build_executor(config: Config) -> Executor:
 
     path = ensure(config.model.name)
     library = _library_for(config.engine, path)
+    room = room_for(path, config, None if library is None else library.tier)
+    check_room(room, config.cache.kv_bytes, available_bytes(), config.model.name)
     # What is left to torch is small; its threads would take the cores from the native ones.
     torch.set_num_threads(1 if library else config.engine.threads or _spare_cores())
     if library is None:
         from furcate.runtime.model.load import load_model
 
         dtype = reference_dtype(config)
-        return _reference(config, load_model(path, dtype, long_rope=config.model.long_rope))
-    return _native(config, path, library)
+        model = load_model(path, dtype, long_rope=config.model.long_rope, bar=bar)
+        return _reference(config, model)
+    return _native(config, path, library, bar)
 
 
 def _library_for(config: EngineConfig, path: Path) -> Library | None:
@@ -115,7 +124,7 @@ def _reference(config: Config, model: Model) -> Executor:
     return ModelExecutor(model, num_pages, config.cache.page_size)
 
 
-def _native(config: Config, path: Path, library: Library) -> Executor:
+def _native(config: Config, path: Path, library: Library, bar: Bar) -> Executor:
     from furcate.runtime.engine.native import NativeExecutor
     from furcate.runtime.model.load import load_native_model
 
@@ -126,8 +135,9 @@ def _native(config: Config, path: Path, library: Library) -> Executor:
     kv_type: KVType = "int8" if config.cache.kv_dtype == "int8" else "bf16"
     pool = make_pool(config.engine, library)
     try:
+        long_rope = config.model.long_rope
         model = load_native_model(
-            path, pool, config.model.matmul, kv_type, long_rope=config.model.long_rope
+            path, pool, config.model.matmul, kv_type, long_rope=long_rope, bar=bar
         )
         num_pages = _count_pages(config.cache, model.kv_bytes_per_token)
         return NativeExecutor(model, num_pages, config.cache.page_size)

@@ -22,6 +22,7 @@ import msgspec
 from furcate.errors import FurcateError
 from furcate.runtime.config import from_json
 from furcate.runtime.log import set_up
+from furcate.runtime.progress import terminal_bar
 from furcate.runtime.transport.context import open_context
 from furcate.runtime.transport.link import EngineEnd
 
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> int:
         from .build import build_scheduler
 
         flights = FlightLog(flight_log_path(Path(socket)), config.schedule.max_rows)
-        scheduler = build_scheduler(config, link.wake, launch_log=flights)
+        scheduler = build_scheduler(config, link.wake, launch_log=flights, bar=terminal_bar)
         run_engine(scheduler, link)
         return 0
     except Exception as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from furcate.errors import ModelFileError
+
 if TYPE_CHECKING:
     from furcate.runtime.config import ModelConfig
     from furcate.runtime.tokenize.base import TextCodec
     from furcate.runtime.tokenize.template import ChatTemplate
 
-__all__ = ["TEST_PREFIX", "Text", "fetch_model", "load_text", "template_of"]
+__all__ = ["TEST_PREFIX", "Text", "check_vocabulary", "fetch_model", "load_text", "template_of"]
 
 TEST_PREFIX = "test:"  # names of models that are programs: no files, for tests
 
@@ -46,6 +48,19 @@ def load_text(config: ModelConfig) -> Text:
     from furcate.runtime.tokenize.load import codec_of_header
 
     return _text(codec_of_header(read_header(path)))
+
+
+def check_vocabulary(codec: TextCodec, vocab_size: int) -> None:
+    """ModelFileError where text may become a token that the model has no embedding of. Control
+    tokens without one, as Gemma 3 has for pictures, are never written by a text."""
+    table, controls = codec.table, codec.control_ids
+    for token_id in range(vocab_size, len(table)):
+        if table[token_id] and token_id not in controls:
+            raise ModelFileError(
+                f"the tokenizer of {codec.name} has {len(table)} tokens and the model embeddings "
+                f"of {vocab_size}: token {token_id}, {table[token_id][:20]!r}, has none; tokenizer "
+                "and weights are of different models, or one of them is old: fetch both again"
+            )
 
 
 def template_of(codec: TextCodec) -> ChatTemplate | None:
