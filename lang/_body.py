@@ -21,6 +21,7 @@ __all__ = [
     "body_ended",
     "in_body",
     "inside",
+    "is_awaited",
     "leave_body",
     "running_body",
 ]
@@ -74,6 +75,11 @@ def running_body() -> Frame | None:
     """The innermost body; None where what runs is no part of one."""
     frames = _frames.get()
     return frames[-1] if frames else None
+
+
+def is_awaited() -> bool:
+    """Whether a body may be waiting for what runs, of which it may be a part or not."""
+    return bool(_frames.get())
 
 
 def in_body(program: Program) -> bool:

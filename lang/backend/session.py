@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Literal, Self
 
 from furcate.errors import BackendError, FurcateError, UsageError, WireError
-from furcate.lang._body import running_body
+from furcate.lang._body import is_awaited
 from furcate.protocol.batch import pack
 from furcate.protocol.message import (
     Answer,
@@ -97,7 +97,7 @@ class Session:
             self._programs[number] = weakref.ref(program)
             if self._reaper is None:
                 self._reaper = _start_reaper(self)
-        if running_body() is not None:
+        if is_awaited():
             self._window.add_inner(number)
         # The queue's put is safe inside a finalizer, whatever locks the thread holds.
         finalizer = weakref.finalize(program, self._forgotten.put, number)

@@ -21,7 +21,7 @@ from .flags import with_flags
 __all__ = ["run"]
 
 
-@with_flags("model", "cache", "schedule", "engine")
+@with_flags("model", "cache", "schedule", "engine", "sessions")
 def run(
     context: typer.Context,
     program: Annotated[

@@ -13,7 +13,7 @@ from .flags import with_flags
 __all__ = ["serve"]
 
 
-@with_flags("model", "cache", "schedule", "engine", "server", "log")
+@with_flags("model", "cache", "schedule", "engine", "sessions", "server", "log")
 def serve(
     debug: Annotated[bool, Debug] = False,
     **options: str | int | float | bool | None,
