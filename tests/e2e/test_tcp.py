@@ -225,12 +225,13 @@ def test_a_server_that_is_stopped_says_so_at_once(serve) -> None:
 
 SLOW_CLIENT = """
 import sys, threading, furcate as fc
+MUCH = dict(max_tokens=300, ignore_eos=True, return_logprob=True, top_logprobs_num=5)
 @fc.function
 def much(s):
     s += "x" * 100
     for _ in range(25):
         forks = s.fork(10)
-        forks += fc.gen("a", max_tokens=300, ignore_eos=True, return_logprob=True, top_logprobs_num=5)
+        forks += fc.gen("a", **MUCH)
 backend = fc.connect(sys.argv[1])
 states = [much.run(backend=backend, stream=True) for _ in range(2)]
 for thread in threading.enumerate():
