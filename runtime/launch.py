@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from furcate.runtime.mock import Answer, MockRuntime
     from furcate.runtime.scheduler.scheduler import Scheduler
     from furcate.runtime.server.engine_loop import Steps
+    from furcate.runtime.server.inspection import Inspection
     from furcate.runtime.server.local import LocalRuntime
     from furcate.runtime.tokenize.base import TextCodec
     from furcate.runtime.tokenize.template import ChatTemplate
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "build_scheduler",
     "configure",
+    "inspect",
     "local_runtime",
     "local_runtime_for",
     "mock_runtime",
@@ -50,6 +52,13 @@ def serve(config: Config, announce: Callable[[str], None]) -> None:
     from furcate.runtime.server import front  # only a server needs sockets
 
     front.serve(config, announce)
+
+
+def inspect(config: Config) -> Inspection:
+    """What the model of that configuration is and takes. See `server.inspection`."""
+    from furcate.runtime.server import inspection  # imports torch
+
+    return inspection.inspect_model(config)
 
 
 def build_scheduler(config: Config, wake: Wake, codec: TextCodec | None = None) -> Scheduler:

@@ -1,4 +1,4 @@
-"""`furcate models`: which there are, and fetching one."""
+"""`furcate models`: which there are, fetching one and looking at one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import typer
 
 from .failure import Debug, reporting
 from .fetch import say
+from .inspect import inspect
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List models and fetch them.", no_args_is_help=True)
+app = typer.Typer(help="List models, fetch them and look at them.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -45,3 +46,6 @@ def pull(
 
     with reporting(debug):
         catalog.pull(name, say, terminal_bar)
+
+
+app.command()(inspect)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import tokenizers
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save, save_file
-from tests.fakes.families import FAMILIES, VOCAB_SIZE
+from tests.fakes.families import FAMILIES
+from tests.fakes.folders import add_tokenizer
 
 IDS = np.arange(5, 45, dtype=np.int32)
 
@@ -220,26 +220,42 @@ def test_settings_that_cannot_be_run_are_named(
         load_model(folder)
 
 
-def _add_tokenizer(folder: Path) -> None:
-    """A token for every character of a small alphabet, and a control token that ends."""
-    letters = "abcdefghijklmnopqrstuvwxyz .,!?0123456789"
-    vocabulary = {"<s>": 1, "</s>": 2} | {letter: 10 + n for n, letter in enumerate(letters)}
-    filler = {f"[{n}]": n for n in range(VOCAB_SIZE) if n not in vocabulary.values()}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE({**filler, **vocabulary}, []))
-    tokenizer.add_special_tokens(["<s>", "</s>"])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"bos_token": "<s>", "eos_token": "</s>"})
-    )
-
-
 def test_every_end_that_a_folder_names_is_one(folder: Path) -> None:
-    _add_tokenizer(folder)
+    add_tokenizer(folder)
     generation = json.loads((folder / "generation_config.json").read_text())
     assert generation["eos_token_id"] == [2, 3]
     codec = load_text(resolve({"model": str(folder)}, {}).model).codec
     assert codec.eos_ids == {2, 3}
     assert codec.encode("abc") == [10, 11, 12]
+
+
+@fc.function
+def _one_text(s: fc.ProgramState) -> None:
+    s += "abc def" + fc.gen("text", max_tokens=8, temperature=0)
+
+
+@fc.function
+def _whole_text(s: fc.ProgramState) -> None:
+    s += "abc def" + fc.gen("text", max_tokens=8, temperature=0, ignore_eos=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernels", ["reference", "auto"])
+def test_each_end_of_the_list_ends_a_text(folder: Path, kernels: str) -> None:
+    add_tokenizer(folder)
+    options = {"kv_bytes": "8MiB", "kernels": kernels, "threads": 1}
+    with fc.Engine(str(folder), **options) as engine:
+        text = _whole_text.run(backend=engine)["text"]
+        codec = load_text(resolve({"model": str(folder)}, {}).model).codec
+    first = next(
+        i for i, token in enumerate(codec.table) if token and text.encode().startswith(token)
+    )
+    for ends in ([2, first], [first, 3]):
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+        with fc.Engine(str(folder), **options) as engine:
+            state = _one_text.run(backend=engine)
+            assert state["text"] == ""
+            assert state.get_meta_info("text")["finish_reason"] == {"type": "eos"}
 
 
 @fc.function
@@ -261,7 +277,7 @@ def test_programs_run_on_a_folder(
 ) -> None:
     family = FAMILIES[name]
     folder = family.save(tmp_path, family.model())
-    _add_tokenizer(folder)
+    add_tokenizer(folder)
     with (
         caplog.at_level(logging.WARNING),
         fc.Engine(str(folder), kv_bytes="8MiB", kernels=kernels, threads=1) as engine,
