@@ -9,7 +9,7 @@ from furcate.errors import ProgramError
 
 from ._body import body_ended, in_body
 from ._elect import has_flow, log_of
-from ._location import caller_location
+from ._location import caller_location, raised_location
 from ._program import program_error
 from ._record import text_slot
 from ._slot import Slot
@@ -74,7 +74,11 @@ def branch_error(state: ProgramState) -> ProgramError | None:
 def as_program_error(error: BaseException, state: ProgramState) -> ProgramError:
     if isinstance(error, ProgramError):
         return error
-    wrapped = ProgramError(f"the body of the program raised {error!r}", state=state)
+    location = raised_location(error)
+    where = f" at {location}" if location else ""
+    wrapped = ProgramError(
+        f"the body of the program raised {error!r}{where}", location=location, state=state
+    )
     wrapped.__cause__ = error
     return wrapped
 

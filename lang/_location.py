@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
-__all__ = ["caller_location"]
+__all__ = ["caller_location", "raised_location"]
+
+_BETWEEN = {"furcate", "asyncio", "concurrent"}  # what calls the bodies of programs
 
 
 def caller_location() -> str:
@@ -18,3 +21,15 @@ def caller_location() -> str:
             break
         frame = frame.f_back
     return "<unknown>:0"
+
+
+def raised_location(error: BaseException) -> str:
+    """ "file:line" of the body's statement that raised, the innermost in the body's own file; empty
+    where the error has come from no body."""
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _BETWEEN
+    ]
+    lines = [line for file, line in frames if file == frames[0][0]]
+    return f"{frames[0][0]}:{lines[-1]}" if lines else ""

@@ -327,7 +327,7 @@ class Program:
         if running is self.event_loop:
             raise UsageError(
                 f"{label} is read while an async program runs, where waiting would stop its event "
-                f"loop: use `await s.aget(...)`"
+                f"loop: use `await s.aget(...)`, `s.atext()` or `s.amessages()`"
             )
 
     def _read(self, slot: Slot) -> object:

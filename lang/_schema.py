@@ -8,6 +8,7 @@ generate; the value is validated in any case.
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import TYPE_CHECKING, cast
 
 import pydantic
@@ -76,6 +77,8 @@ def _digits(digits: int | None, places: int | None) -> str:
 
 def schema_of(as_type: object) -> dict[str, object]:
     """Raises ConstraintError in one line where the type has none."""
+    if inspect.isroutine(as_type):  # of which pydantic describes the arguments
+        raise ConstraintError(f"type= takes a type, got the function {as_type!r}")
     try:
         return adapter_of(as_type).json_schema(schema_generator=_Generated)
     except pydantic.errors.PydanticUserError as error:

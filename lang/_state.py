@@ -25,7 +25,7 @@ from ._session import names_of, save
 from ._slot import Failure, Slot
 from ._stream import Events, Walk, drive, drive_async, walk_branch, walk_variable
 from ._switch import record_switch
-from ._transcript import Message, known_text, messages_of
+from ._transcript import Message, known_text, messages_of, messages_of_async
 from ._variables import find, force, force_async, partial, ref_of, slot_of
 
 if TYPE_CHECKING:
@@ -218,6 +218,8 @@ class ProgramState(Generic[R]):
             raise
 
     def __setitem__(self, name: str, value: object) -> None:
+        if not isinstance(name, str) or not name:
+            raise UsageError(f"the name of a variable must be a non-empty string, got {name!r}")
         self._branch.set(name, Local(value))
 
     def __contains__(self, name: object) -> bool:
@@ -331,6 +333,11 @@ class ProgramState(Generic[R]):
     def messages(self) -> list[Message]:
         """The turns of this branch; waits for their text. Text outside a role is in none."""
         return messages_of(self._branch)
+
+    async def amessages(self) -> list[Message]:
+        """`messages()` without blocking the event loop."""
+        check_failed(self._branch)
+        return await messages_of_async(self._branch)
 
     def text_iter(self, var: str | None = None) -> Iterator[str]:
         """The text of the variable, or of everything appended to this branch, as it comes."""

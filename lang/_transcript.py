@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ._branch import Branch, Entry
 
-__all__ = ["Message", "known_text", "messages_of"]
+__all__ = ["Message", "known_text", "messages_of", "messages_of_async"]
 
 Message = dict[Literal["role", "content"], str]
 
@@ -26,7 +26,7 @@ def messages_of(branch: Branch) -> list[Message]:
     """The turns; waits for their text."""
     branch.program.check_may_read("messages()")
     if has_flow(branch):
-        return _turns_there(branch)
+        return _messages(branch.program.value(_ask_turns(branch)))
     turns = _turns_before(branch)
     role = None
     for entry in log_of(branch):
@@ -39,12 +39,21 @@ def messages_of(branch: Branch) -> list[Message]:
     return turns
 
 
-def _turns_there(branch: Branch) -> list[Message]:
+async def messages_of_async(branch: Branch) -> list[Message]:
+    """The same without blocking the event loop."""
+    branch.program.check_may_read("messages()")
+    return _messages(await branch.program.value_async(_ask_turns(branch)))
+
+
+def _ask_turns(branch: Branch) -> Slot:
     """As the runtime knows them, which alone knows how control flow went."""
     location = caller_location()
     slot = branch.program.new_slot("messages", location, branch.number)
     branch.program.record(TextOf(branch.number, slot.value_id, turns=True), "messages", location)
-    pairs = branch.program.value(slot)
+    return slot
+
+
+def _messages(pairs: object) -> list[Message]:
     assert isinstance(pairs, list)
     return [{"role": role, "content": text} for role, text in pairs]
 
@@ -52,9 +61,7 @@ def _turns_there(branch: Branch) -> list[Message]:
 def _turns_before(branch: Branch) -> list[Message]:
     """Those of the session that the program began from."""
     slot = turns_of(branch)
-    pairs = branch.program.value(slot) if slot is not None else []
-    assert isinstance(pairs, list)
-    return [{"role": role, "content": text} for role, text in pairs]
+    return _messages(branch.program.value(slot)) if slot is not None else []
 
 
 def _text_of(branch: Branch, entry: Entry) -> str:
