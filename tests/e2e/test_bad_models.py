@@ -27,6 +27,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.fakes.families import FAMILIES, VOCAB_SIZE
 from tests.fakes.folders import add_tokenizer, configure
+from tests.fakes.hub_server import served_hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,6 +148,19 @@ def test_too_little_memory_is_told_before_anything_is_loaded(
         fc.Engine(str(folder), kv_bytes="512MiB", threads=1) as engine,
     ):
         engine.get_server_info()
+
+
+def test_a_model_of_the_hub_is_pulled_and_then_used_offline(folder: Path, tmp_path: Path) -> None:
+    home = {"HF_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
+    with served_hub() as hub:
+        hub.repositories["org/tiny"] = {file.name: file.read_bytes() for file in folder.iterdir()}
+        pulled = run("models", "pull", "org/tiny", HF_ENDPOINT=hub.endpoint, **home)
+    assert pulled.returncode == 0, pulled.stderr
+    assert "furcate: fetching org/tiny, commit " in pulled.stderr
+    assert "\r" not in pulled.stderr  # no bars where there is no terminal
+    shown = run("models", "inspect", "org/tiny", HF_HUB_OFFLINE="1", **home)
+    assert shown.returncode == 0, shown.stderr
+    assert "llama (Llama 2, Llama 3)" in shown.stdout
 
 
 def test_a_model_of_the_hub_is_not_fetched_where_that_is_forbidden(tmp_path: Path) -> None:
