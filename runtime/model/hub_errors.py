@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["explained"]
 
 PAGE = "https://huggingface.co"
+NO_PATH = "; if it is meant to be a path, there is nothing at it"
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def explained(repo: str, revision: str | None) -> Iterator[None]:
     except errors.RepositoryNotFoundError as error:
         raise ModelError(
             f"there is no model {repo!r} on the hub, or it is private: check the name, and for a "
-            "private one set HF_TOKEN to a token of yours"
+            f"private one set HF_TOKEN to a token of yours{NO_PATH}"
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise _unreachable(repo, error) from error
@@ -53,7 +54,7 @@ def explained(repo: str, revision: str | None) -> Iterator[None]:
             ) from error
         raise ModelError(
             f"fetching {repo!r} broke off ({type(error).__name__}: {_first_line(error)}); fetch it "
-            "again: it goes on where it stopped"
+            f"again: it goes on where it stopped{NO_PATH}"
         ) from error
 
 
