@@ -13,7 +13,6 @@ from furcate.errors import CapacityError
 from furcate.kernels.linear.weight import STORED_TYPES
 from furcate.runtime.attention.native import NativeSpec
 from furcate.runtime.model.checkpoint import read_config
-from furcate.runtime.model.config import AttentionConfig
 from furcate.runtime.model.decoder import attention_spec
 from furcate.runtime.model.load import resolve_dtype
 from furcate.runtime.model.size import loaded_bytes, read_stored
@@ -101,7 +100,6 @@ def _passing(stored: Sequence[Stored], float_bytes: int, *, expands: bool) -> in
 
 def _native_kv(model: DecoderConfig) -> Mapping[KVName, int]:
     attention = model.attention
-    assert isinstance(attention, AttentionConfig), "native kernels have no latent attention"
     sizes = (model.num_layers, attention.num_heads, attention.kv_heads, attention.head_dim)
     return {
         "bf16": NativeSpec(*sizes, "bf16").kv_bytes_per_token,
