@@ -10,7 +10,7 @@ import time
 import weakref
 
 import pytest
-from tests.fakes.engine_in_process import EngineInProcess
+from tests.fakes.in_process import scripted_session
 
 import furcate as fc
 
@@ -19,7 +19,7 @@ WAIT_S = 5.0
 
 @pytest.fixture(scope="module")
 def engine():
-    with EngineInProcess({"colour? ": "red", "size? ": "42", "which? ": "b"}) as backend:
+    with scripted_session({"colour? ": "red", "size? ": "42", "which? ": "b"}) as backend:
         yield backend
 
 
@@ -332,7 +332,7 @@ def test_functions_that_never_return_take_no_thread_from_later_programs():
     def asks(s):
         return s.call(lambda: "yes").get()
 
-    with EngineInProcess({}) as backend:
+    with scripted_session({}) as backend:
         backend._call_pool()._size = 2
         states = hangs.run_batch([()] * 4, backend=backend, timeout=0.05, on_error="return")
         assert not any(state.ok for state in states)
@@ -348,7 +348,7 @@ def test_a_function_may_run_a_program_that_calls_functions_however_few_threads_t
     def deeper(depth):
         return 1 + inner.run(depth, backend=backend).ret_value
 
-    with EngineInProcess({}) as backend:
+    with scripted_session({}) as backend:
         backend._call_pool()._size = 1
         states = inner.run_batch([(4,)] * 6, backend=backend, timeout=WAIT_S)
         assert [state.ret_value for state in states] == [4] * 6

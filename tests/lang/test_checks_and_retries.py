@@ -6,10 +6,10 @@ from typing import Literal
 
 import pydantic
 import pytest
-from tests.fakes.engine_in_process import EngineInProcess
+from tests.fakes.in_process import model_session
 
 import furcate as fc
-from furcate.runtime.testing import ScriptedModel
+from furcate.runtime.testing import ContextModel, ScriptedModel
 
 WAIT_S = 5.0
 
@@ -17,7 +17,7 @@ WAIT_S = 5.0
 @pytest.fixture(scope="module")
 def engine():
     """Says something else for each seed; constraints hold."""
-    with EngineInProcess(check_invariants=False) as backend:
+    with model_session(ContextModel(), num_pages=512, checks=False) as backend:
         yield backend
 
 
@@ -367,7 +367,7 @@ def test_what_cannot_be_tried_again_is_refused_where_it_is_recorded(engine, keyw
 
 def test_a_greedy_output_may_be_checked_once():
     model = ScriptedModel(lambda ids: ord("a"))
-    with EngineInProcess(model=model) as backend:
+    with model_session(model) as backend:
         state = says(backend, check=lambda t: t == "aaa", max_tokens=3, temperature=0.0)
         assert state["x"] == "aaa"
 

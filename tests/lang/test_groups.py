@@ -6,7 +6,7 @@ import asyncio
 import traceback
 
 import pytest
-from tests.fakes.engine_in_process import EngineInProcess
+from tests.fakes.in_process import context_session
 
 import furcate as fc
 
@@ -59,7 +59,7 @@ def test_a_tree_of_thought_waits_for_nothing_and_its_value_has_its_type():
 
 @pytest.mark.slow
 def test_a_tree_of_thought_runs_on_the_runtime():
-    with EngineInProcess() as backend:
+    with context_session(num_pages=512) as backend:
         states = [
             tree_of_thought.run("Why?", backend=backend, seed=3, max_new_tokens=4) for _ in "12"
         ]
@@ -379,7 +379,7 @@ def test_a_vote_over_choices_gives_the_choice():
 
 
 def test_cancelling_a_child_ends_it_alone():
-    with EngineInProcess() as backend:
+    with context_session(num_pages=512) as backend:
 
         @fc.function
         def program(s):
@@ -565,7 +565,7 @@ def test_an_election_in_a_loop_says_what_it_says_in_python():
             turn(s)
             s.text()
 
-    with EngineInProcess() as backend:
+    with context_session(num_pages=512) as backend:
         texts = [each.run(backend=backend, seed=4).text() for each in (looped, unrolled)]
     assert texts[0] == texts[1]
     assert len(texts[0]) > 20
@@ -626,7 +626,7 @@ def test_a_session_keeps_what_the_chosen_one_has():
 
 
 def test_a_chosen_state_is_listened_to_while_it_goes_on():
-    with EngineInProcess() as backend:
+    with context_session(num_pages=512) as backend:
 
         @fc.function
         def program(s):

@@ -10,7 +10,7 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fakes.engine_in_process import EngineInProcess
+from tests.fakes.in_process import scripted_session
 from typing_extensions import TypedDict
 
 import furcate as fc
@@ -193,7 +193,7 @@ def orders(s, as_type, **keywords):
 
 @pytest.fixture(scope="module")
 def engine():
-    with EngineInProcess({"order? ": REPLY}) as backend:
+    with scripted_session({"order? ": REPLY}) as backend:
         yield backend
 
 

@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from tests.fakes.engine_in_process import EngineInProcess
+from tests.fakes.in_process import context_session
 
 import furcate as fc
 from furcate import assistant, join, user
@@ -153,7 +153,7 @@ def test_a_tree_of_tips_is_one_message_and_not_several():
             s += f"Tip {index}: {tip['tip']}, that is, {detail['detail']}\n"
         s += "In summary: " + fc.gen("summary", max_tokens=4)
 
-    with EngineInProcess() as backend:
+    with context_session(num_pages=512) as backend:
         found = []
         for program in (fc.function(body), fc.function(body, peephole=False)):
             before = backend.num_messages

@@ -6,7 +6,7 @@ import asyncio
 import functools
 
 import pytest
-from tests.fakes.engine_in_process import EngineInProcess
+from tests.fakes.in_process import context_session, scripted_session
 
 import furcate as fc
 
@@ -51,7 +51,7 @@ def test_a_program_that_is_appended_runs_on_the_state_and_leaves_its_variables()
 
 
 def test_a_program_that_is_appended_is_part_of_the_same_program():
-    with EngineInProcess() as backend:
+    with context_session(num_pages=512) as backend:
 
         @fc.function
         def whole(s):
@@ -238,7 +238,7 @@ def test_the_failure_of_a_spawned_branch_is_the_programs():
 
 
 def test_cancelling_a_spawned_branch_leaves_the_program():
-    with EngineInProcess() as backend:
+    with context_session(num_pages=512) as backend:
 
         @fc.function
         def endless(s):
@@ -382,7 +382,7 @@ def test_what_the_runtime_calls_is_no_part_of_the_body_and_runs_programs(kind):
         "check": plain,
         "async": on_the_loop,
     }
-    with EngineInProcess({"x": "w", "A: ": "A:"}) as backend:
+    with scripted_session({"x": "w", "A: ": "A:"}) as backend:
         fc.set_default_backend(backend)
         try:
             state = fc.function(bodies[kind]).run(timeout=20)

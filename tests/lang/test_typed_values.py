@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVa
 
 import pydantic
 import pytest
-from tests.fakes.engine_in_process import EngineInProcess
+from tests.fakes.in_process import model_session, scripted_session
 from typing_extensions import TypedDict
 
 import furcate as fc
@@ -307,7 +307,7 @@ def prompted(s, as_type, max_tokens=60):
 def terse():
     """Soon ends whatever it has begun; says something else for each seed."""
     model = ContextModel(likely=tuple(b'"}]ab1'))
-    with EngineInProcess(model=model, check_invariants=False) as backend:
+    with model_session(model, checks=False) as backend:
         yield backend
 
 
@@ -343,7 +343,7 @@ def test_a_type_that_no_engine_can_hold_is_told_with_keyword_pointer_and_line(te
     ],
 )
 def test_what_is_generated_for_a_type_is_a_value_of_it(as_type, text):
-    with EngineInProcess({"x ": text}) as backend:
+    with scripted_session({"x ": text}) as backend:
         state = prompted.run(as_type, backend=backend)
     assert state["x"] == pydantic.TypeAdapter(as_type).validate_json(text)
 
