@@ -31,7 +31,7 @@ _NAMED_GROUP = re.compile(r"\(\?<(?=[A-Za-z_])")
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
 
-class _UnknownDtype(UsageError, RuntimeError):
+class UnknownDtype(UsageError, RuntimeError):
     """Also a RuntimeError, which programs from other frontends expect here."""
 
 
@@ -65,7 +65,7 @@ def dtype_constraint(dtype: object) -> tuple[Constraint, tuple[str, ...]]:
     for kind, (pattern, stops) in _DTYPES.items():
         if known is kind:
             return Constraint(kind="regex", body=pattern), stops
-    raise _UnknownDtype(
+    raise UnknownDtype(
         f"dtype must be int, float, bool or str, got {dtype!r}: for other types use type="
     )
 

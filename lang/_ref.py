@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Leaf", "Ref", "foreign", "join", "let", "operand", "resolve"]
 
 
+TEXT_METHODS = ("strip", "lstrip", "rstrip", "replace", "removeprefix", "removesuffix")
+
+
 class Ref(Expr):
     """A value of a running program, by reference: `state.ref("x")`.
 
@@ -203,6 +206,9 @@ class Ref(Expr):
         return self._let(op, operand(self._program, other))
 
     def _let(self, op: LetOp, *args: Operand) -> Ref:
+        if op in TEXT_METHODS and not all(isinstance(arg, str) for arg in args):
+            wrong = next(arg for arg in args if not isinstance(arg, str))
+            raise TypeError(f"{op}() of a Ref takes text, got {wrong!r}")
         return let(self._program, op, (ValueRef(self.slot.value_id), *args))
 
 

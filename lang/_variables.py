@@ -8,11 +8,14 @@ from furcate.errors import ProgramError, UsageError
 from furcate.protocol.graph import Operand, ValueRef
 
 from ._branch import Elected, Gathered, Local
+from ._output import TEXT
 from ._ref import Ref, let
 from ._session import recall
 from ._slot import Slot
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._branch import Branch, Variable
     from ._program import Program
 
@@ -28,7 +31,7 @@ __all__ = [
 ]
 
 
-class _UnknownVariable(UsageError, KeyError):
+class UnknownVariable(UsageError, KeyError):
     """Also a KeyError, which `state["x"]` raises by custom."""
 
     __str__ = Exception.__str__
@@ -46,7 +49,7 @@ def find(branch: Branch, name: str, *, by_ref: bool = False) -> Variable:
         branch.variables[name] = recall(branch, name)
     if name not in branch.variables:
         known = ", ".join(repr(known) for known in branch.variables) or "none so far"
-        raise _UnknownVariable(f"no variable {name!r} on this branch; there are: {known}")
+        raise UnknownVariable(f"no variable {name!r} on this branch; there are: {known}")
     region, variable = branch.program.region, branch.variables[name]
     return variable if region is None else region.seen(name, variable, by_ref=by_ref)
 
@@ -146,14 +149,28 @@ def ref_of_variable(program: Program, name: str, variable: Variable) -> Ref:
             return ref
         case Local(str(text)):
             return let(program, "concat", ("", text))
-        case Gathered():
-            raise UsageError(f"{name!r} was gathered by a join: use group.refs({name!r})")
+        case Gathered(elements):
+            return _listed(program, name, elements)
         case Elected():
             return _picked(program, name, variable)
         case _:
             raise UsageError(
                 f"{name!r} holds {variable!r}, which has no text: append str(...) of it"
             )
+
+
+def _listed(program: Program, name: str, elements: Sequence[Variable]) -> Ref:
+    """Of what a join has gathered, as far as it is plain text: a Ref of a list has one reading."""
+    operands: list[Operand] = []
+    for element in elements:
+        if isinstance(element, Slot) and element.output is not TEXT:
+            raise UsageError(
+                f"{name!r} was gathered by a join and its values have a type: use "
+                f"group.refs({name!r}), or read state[{name!r}]"
+            )
+        is_there = element is not None
+        operands.append(_operand(program, name, element) if is_there else None)
+    return let(program, "list", tuple(operands))
 
 
 def _picked(program: Program, name: str, elected: Elected[Variable]) -> Ref:

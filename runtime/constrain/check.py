@@ -15,13 +15,26 @@ from typing import TYPE_CHECKING, Any
 import jsonschema_rs
 import llguidance
 
+from furcate.errors import ConstraintError
+
 from .engine_llguidance import regex_lark
+from .recipe import prepare
 from .schema import pointer_to
 
 if TYPE_CHECKING:
     from furcate.protocol.constraint import Constraint
 
-__all__ = ["OutputCheck", "check_output"]
+__all__ = ["OutputCheck", "check_constraint", "check_output"]
+
+
+def check_constraint(constraint: Constraint) -> None:
+    """Raises ConstraintError for one that no engine takes, as far as that is known without
+    compiling it for a vocabulary."""
+    prepare(constraint)
+    if constraint.kind == "regex":
+        problem = OutputCheck(constraint).regex_error()
+        if problem is not None:
+            raise ConstraintError(f"the regex {constraint.body[:200]!r} is invalid: {problem}")
 
 
 def check_output(constraint: Constraint, text: str) -> str | None:
@@ -72,6 +85,10 @@ class OutputCheck:
             llguidance.LLMatcher.grammar_from_lark(regex_lark(self._constraint.body)),
             log_level=0,
         )
+
+    def regex_error(self) -> str | None:
+        """What is wrong with the expression itself."""
+        return self._automaton.get_error()[:300] if self._automaton.is_error() else None
 
     def _regex_problem(self, text: str) -> str | None:
         matcher = self._automaton.deep_copy()

@@ -187,14 +187,20 @@ class MockEngine:
             _branch_off(child, stream, stream.num_done)
             self._advance(child)
 
-    def _end(self, stream: _Stream, code: str | None = None, message: str | None = None) -> None:
+    def _end(
+        self,
+        stream: _Stream,
+        code: str | None = None,
+        message: str | None = None,
+        pointer: str | None = None,
+    ) -> None:
         if self._streams.pop(stream.id, None) is None:
             return
         usage = stream.usage + Usage(
             prompt=stream.num_extended, computed=max(stream.num_tokens - stream.num_computed, 0)
         )
         at = max(stream.num_done, 0)
-        self._events.append(StreamEnded(stream.id, usage, code, at, message))
+        self._events.append(StreamEnded(stream.id, usage, code, at, message, pointer))
         for _, child in stream.children:
             self._end(child, code if code == "cancelled" else "upstream", message)
 
@@ -209,7 +215,7 @@ class MockEngine:
                 assert isinstance(node, Choose)
                 done = self._choose(stream, node)
         except FurcateError as error:
-            self._end(stream, error.code, str(error))
+            self._end(stream, error.code, str(error), getattr(error, "pointer", None))
         except Exception as error:  # whatever the user's function raises is the node's failure
             self._end(stream, "backend", f"{type(error).__name__}: {error}")
         else:
@@ -230,6 +236,8 @@ class MockEngine:
 
     def _generate(self, stream: _Stream, node: Generate) -> NodeDone:
         sampling, site = node.sampling, self._sites.get(node.site) or Site(node.sampling)
+        if site.constraint is not None:
+            self._sites.check(site.constraint)
         output = Output([], "length")  # of a prefill, for which nobody is asked
         if sampling.max_tokens > 0:
             answer = str(self._answer(_asked(stream.text, site, node.sample)))

@@ -1,7 +1,8 @@
 """The nodes that a mock has to answer, by numbers that travel through the front as their `site`.
 
 So the engine, which sees streams of tokens, can say of which node of a program an answer is made.
-The numbers grow in the order of recording. Constraints stay here: a mock does not enforce them.
+The numbers grow in the order of recording. Constraints stay here: a mock does not enforce them, but
+refuses those that no engine could.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from furcate.errors import ConstraintError
 from furcate.protocol.graph import ForkOver, Gen, Loop, Select, Switch
 from furcate.protocol.sampling import Sampling
 
@@ -39,6 +41,7 @@ class Sites:
 
     def __init__(self) -> None:
         self.constraints: list[Constraint] = []
+        self._refusals: dict[Constraint, ConstraintError | None] = {}
         self._sites: dict[int, Site] = {}
         self._of_programs: dict[int, list[int]] = {}
         self._seeds: dict[int, int] = {}
@@ -49,6 +52,21 @@ class Sites:
 
     def get(self, site: int) -> Site | None:
         return self._sites.get(site)
+
+    def check(self, constraint: Constraint) -> None:
+        """Raises ConstraintError for one that no engine takes."""
+        if constraint not in self._refusals:
+            # The engines load with the first constraint: most programs on a mock have none.
+            from furcate.runtime.constrain.check import check_constraint
+
+            self._refusals[constraint] = None
+            try:
+                check_constraint(constraint)
+            except ConstraintError as error:
+                self._refusals[constraint] = error.with_traceback(None)
+        refusal = self._refusals[constraint]
+        if refusal is not None:
+            raise refusal
 
     def mark(self, graph: Graph) -> Graph:
         """The same with the numbers in it."""

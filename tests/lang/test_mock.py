@@ -227,3 +227,22 @@ def test_a_mock_needs_no_heavy_package():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SOURCE
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ({"regex": r"(a)\1"}, "regex"),
+        ({"json_schema": {"type": "strin"}}, "strin"),
+        ({"json_schema": {"not": {"type": "string"}}}, "'not' at '/not'"),
+    ],
+)
+def test_a_constraint_that_no_engine_takes_is_refused(shape, words):
+    @fc.function
+    def shaped(s):
+        s += fc.gen("x", **shape)
+
+    with pytest.raises(fc.ProgramError, match=words) as told:
+        shaped.run(backend=fc.Mock("aa"))
+    assert isinstance(told.value.__cause__, fc.ConstraintError)
+    assert "test_mock.py" in told.value.location

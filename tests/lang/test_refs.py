@@ -142,3 +142,43 @@ def test_a_ref_of_another_program_is_refused():
 
         with pytest.raises(fc.UsageError, match="different programs"):
             joins.run(backend=backend)
+
+
+def test_what_a_join_has_gathered_is_a_ref_of_a_list():
+    @fc.function
+    def gathers(s):
+        with s.copy() as child:
+            child += "a" + fc.gen("x")
+        forks = s.fork(2)
+        forks += fc.gen("y") + fc.select("z", ["p", "q"])
+        forks.join()
+        s += fc.join("+", s.ref("x")) + fc.join("-", s.ref("y")) + fc.join("/", s.ref("z"))
+
+    state = gathers.run(backend=fc.Mock(lambda call: 1 if call.choices else "m"))
+    assert state.text() == "m" + "m-m" + "q/q"
+    assert state.ref("y").get() == ["m", "m"]
+
+
+def test_gathered_values_with_a_type_have_no_ref_of_a_list():
+    @fc.function
+    def gathers(s):
+        forks = s.fork(2)
+        forks += fc.gen("n", type=int)
+        forks.join()
+        s.ref("n")
+
+    with pytest.raises(fc.UsageError, match=r"values have a type: use group.refs\('n'\)"):
+        gathers.run(backend=fc.Mock("1"))
+
+
+@pytest.mark.parametrize(
+    ("method", "args"), [("strip", (3,)), ("replace", ("a", None)), ("removeprefix", (b"x",))]
+)
+def test_text_methods_take_text(method, args):
+    @fc.function
+    def strips(s):
+        s += fc.gen("x")
+        getattr(s.ref("x"), method)(*args)
+
+    with pytest.raises(TypeError, match=rf"{method}\(\) of a Ref takes text, got"):
+        strips.run(backend=fc.Mock("m"))
