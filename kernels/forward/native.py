@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from furcate.kernels.linear.weight import LinearWeight
     from furcate.kernels.structures import Embedding
 
-__all__ = ["Buffer", "ForwardBuilder", "ForwardExecutor", "StepBatch"]
+__all__ = ["Buffer", "ForwardBuilder", "ForwardExecutor", "HeadNorms", "StepBatch"]
 
 COPY = np.dtype(structures.PageCopy)
 NO_DRAWS, NO_SCORES = np.empty(0, SAMPLE_ROW), np.empty(0, SCORE_ROW)
@@ -93,6 +93,15 @@ class Buffer:
     number: int
     type: RowType
     width: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadNorms:
+    """Root-mean-square norms of every query head and of every key head."""
+
+    query: np.ndarray  # float32 [head_dim]
+    key: np.ndarray  # the same
+    eps: float
 
 
 class ForwardBuilder:
@@ -157,9 +166,15 @@ class ForwardBuilder:
         rope: int,
         rotary_dim: int,
         interleaved: bool,
+        norms: HeadNorms | None = None,
     ) -> None:
-        """Positions of queries and keys; the keys go to the layer's pages, as do the values."""
+        """Positions of queries and keys, which are normalised before if there are `norms`; the keys
+        go to the layer's pages, as do the values."""
         rotation = structures.RopeWrite(rotary_dim=rotary_dim, interleaved=interleaved)
+        if norms is not None:
+            rotation.q_norm = self._head_norm(norms.query)
+            rotation.k_norm = self._head_norm(norms.key)
+            rotation.norm_eps = norms.eps
         self._lib.fc_program_rotate(
             self._program, ctypes.byref(rotation), layer, rope, qkv.number, q.number
         )
@@ -202,9 +217,18 @@ class ForwardBuilder:
             raise ValueError(f"the norm's weight must be [{x.width}], got {list(weight.shape)}")
         return structures.Norm(weight=self._floats(weight), eps=eps, offset=offset, width=x.width)
 
+    def _head_norm(self, weight: np.ndarray) -> int:
+        if weight.shape != (self._shape.head_dim,):
+            raise ValueError(
+                f"the norm of a head must be [{self._shape.head_dim}], got {list(weight.shape)}"
+            )
+        return self._floats(weight)
+
     def _linear(
         self, weight: LinearWeight, epilogue: Epilogue, bias: np.ndarray | None, activation: str
     ) -> structures.Linear:
+        if bias is not None and bias.shape != (weight.out_features,):
+            raise ValueError(f"the bias must be [{weight.out_features}], got {list(bias.shape)}")
         self._kept.append(weight)
         return structures.Linear(
             weight=weight.handle,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from furcate.errors import ModelFileError
+from furcate.kernels.forward.native import HeadNorms
 from furcate.runtime.attention.native import NativeSpec
 
 from .config import AttentionConfig
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from furcate.kernels.forward.native import Buffer, ForwardBuilder
     from furcate.kernels.library import Pool
     from furcate.kernels.linear.weight import LinearWeight
-    from furcate.kernels.structures import Embedding, KVType, RowType
+    from furcate.kernels.structures import Embedding, Epilogue, KVType, RowType
 
     from .config import DecoderConfig, RopeConfig
     from .weights import TensorSource
@@ -35,13 +36,22 @@ LANES = 16
 
 
 @dataclass(frozen=True, slots=True)
+class _Projection:
+    """A matrix of one or more tensors, and the bias of all its columns if they have one."""
+
+    weight: LinearWeight
+    bias: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Layer:
     attention_norm: np.ndarray
-    qkv: LinearWeight
-    output: LinearWeight
+    qkv: _Projection
+    head_norms: HeadNorms | None
+    output: _Projection
     feed_forward_norm: np.ndarray
-    gate_up: LinearWeight
-    down: LinearWeight
+    gate_up: _Projection
+    down: _Projection
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +82,7 @@ def _extras(config: DecoderConfig, attention: AttentionConfig) -> dict[str, bool
     return {
         "experts": any(layer.has_experts for layer in config.layers),
         "attention windows": any(layer.window is not None for layer in config.layers),
-        "biases": attention.qkv_bias or attention.output_bias or feed_forward.bias,
-        "norms of queries and keys": attention.qk_norm != "none",
+        "norms across heads": attention.qk_norm == "token",
         "attention sinks": attention.sinks,
         "capped scores": attention.softcap is not None,
         "norms after sublayers": config.norms != "before",
@@ -115,17 +124,43 @@ def _read_weights(config: DecoderConfig, packer: WeightPacker) -> _Weights:
 
 
 def _read_layer(config: DecoderConfig, packer: WeightPacker, block: str) -> _Layer:
-    attention, hidden, size = config.attention, config.hidden_size, config.feed_forward.size
+    attention, hidden, feed_forward = config.attention, config.hidden_size, config.feed_forward
+    assert isinstance(attention, AttentionConfig), "why_not_native has refused it"
     query, kv = (n * attention.head_dim for n in (attention.num_heads, attention.kv_heads))
+    size = feed_forward.size
+
+    def projection(
+        parts: dict[str, int], width: int, bias: bool, gated: bool = False
+    ) -> _Projection:
+        weights = {f"{block}{name}.weight": rows for name, rows in parts.items()}
+        biases = {f"{block}{name}.bias": rows for name, rows in parts.items()}
+        weight = packer.matrix(weights, width, gated=gated)
+        return _Projection(weight, packer.biases(biases) if bias else None)
+
     projections = {"attn_q": query, "attn_k": kv, "attn_v": kv}
     return _Layer(
         attention_norm=packer.vector(f"{block}attn_norm.weight", hidden),
-        qkv=packer.matrix({f"{block}{n}.weight": size for n, size in projections.items()}, hidden),
-        output=packer.matrix({f"{block}attn_output.weight": hidden}, query),
+        qkv=projection(projections, hidden, attention.qkv_bias),
+        head_norms=_read_head_norms(attention, config.norm_eps, packer, block),
+        output=projection({"attn_output": hidden}, query, attention.output_bias),
         feed_forward_norm=packer.vector(f"{block}ffn_norm.weight", hidden),
-        gate_up=packer.gated(f"{block}ffn_gate.weight", f"{block}ffn_up.weight", size, hidden),
-        down=packer.matrix({f"{block}ffn_down.weight": hidden}, size),
+        gate_up=projection(
+            {"ffn_gate": size, "ffn_up": size}, hidden, feed_forward.bias, gated=True
+        ),
+        down=projection({"ffn_down": hidden}, size, feed_forward.bias),
     )
+
+
+def _read_head_norms(
+    attention: AttentionConfig, eps: float, packer: WeightPacker, block: str
+) -> HeadNorms | None:
+    if attention.qk_norm == "none":
+        return None
+    query, key = (
+        packer.vector(f"{block}{name}.weight", attention.head_dim)
+        for name in ("attn_q_norm", "attn_k_norm")
+    )
+    return HeadNorms(query, key, eps)
 
 
 def _define(config: DecoderConfig, weights: _Weights, builder: ForwardBuilder) -> None:
@@ -138,31 +173,37 @@ def _define(config: DecoderConfig, weights: _Weights, builder: ForwardBuilder) -
     q = builder.buffer("bf16", query)
     buffers: dict[tuple[str, RowType], Buffer] = {}
 
-    def rows_for(weight: LinearWeight, use: str) -> Buffer:
+    def rows_for(projection: _Projection, use: str) -> Buffer:
         """The buffer that a product reads, one for each form and use."""
+        weight = projection.weight
         key = (use, weight.row_type)
         if key not in buffers:
             buffers[key] = builder.buffer(weight.row_type, weight.in_features)
         return buffers[key]
 
+    def project(
+        x: Buffer, projection: _Projection, out: Buffer, epilogue: Epilogue = "store"
+    ) -> None:
+        builder.linear(x, projection.weight, out, epilogue, bias=projection.bias)
+
     builder.embed(weights.table, hidden)
     for number, layer in enumerate(weights.layers):
         normed = rows_for(layer.qkv, "normed")
         builder.norm(hidden, layer.attention_norm, config.norm_eps, normed)
-        builder.linear(normed, layer.qkv, qkv)
+        project(normed, layer.qkv, qkv)
         rope = config.layers[number].rope
         is_interleaved = rope is not None and rope.interleaved
-        builder.rotate(number, qkv, q, angles[rope], head_dim, is_interleaved)
+        builder.rotate(number, qkv, q, angles[rope], head_dim, is_interleaved, layer.head_norms)
         attended = rows_for(layer.output, "attended")
         # Rotations that are scaled scale the scores, by their square.
         scale = attention.scale * (rope.scale**2 if rope else 1.0)
         builder.attend(number, q, attended, scale)
-        builder.linear(attended, layer.output, hidden, "add")
+        project(attended, layer.output, hidden, "add")
         normed = rows_for(layer.gate_up, "normed")
         builder.norm(hidden, layer.feed_forward_norm, config.norm_eps, normed)
         gated = rows_for(layer.down, "gated")
-        builder.linear(normed, layer.gate_up, gated, "gated")
-        builder.linear(gated, layer.down, hidden, "add")
+        project(normed, layer.gate_up, gated, "gated")
+        project(gated, layer.down, hidden, "add")
     builder.head(hidden, weights.norm, config.norm_eps, weights.head)
 
 

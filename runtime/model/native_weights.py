@@ -39,13 +39,20 @@ class WeightPacker:
     def vector(self, name: str, size: int) -> np.ndarray:
         return np.ascontiguousarray(self._source.read(name, (size,)).numpy())
 
-    def matrix(self, parts: Mapping[str, int], width: int) -> LinearWeight:
-        """One weight of several tensors [rows, width], one on another: name to rows."""
-        return self._pack(parts, width, gated=False)
+    def matrix(self, parts: Mapping[str, int], width: int, *, gated: bool = False) -> LinearWeight:
+        """One weight of several tensors [rows, width], one on another: name to rows. `gated`: two
+        of the same size, gates and ups, for one gated product."""
+        stored = {name: self._source.raw(name, (rows, width)) for name, rows in parts.items()}
+        row_type = self._row_type(stored)
+        rows = [
+            self._rows(name, (count, width), stored[name], row_type)
+            for name, count in parts.items()
+        ]
+        return LinearWeight.pack(self._pool, rows, width, row_type, gated=gated)
 
-    def gated(self, gate: str, up: str, size: int, width: int) -> LinearWeight:
-        """Gates and ups, [size, width] each, for one gated product."""
-        return self._pack({gate: size, up: size}, width, gated=True)
+    def biases(self, parts: Mapping[str, int]) -> np.ndarray:
+        """Vectors, one behind another: name to size.  # float32 [their sum]"""
+        return np.concatenate([self.vector(name, size) for name, size in parts.items()])
 
     def table(self, name: str, vocab_size: int, width: int, scale: float = 1.0) -> Embedding:
         """An embedding matrix, read where it is stored if the kernels know its type."""
@@ -59,15 +66,6 @@ class WeightPacker:
         embedding = Embedding(TableType[kind], width, vocab_size, kept.ctypes.data, scale)
         embedding.kept = kept  # lives as long as the struct
         return embedding
-
-    def _pack(self, parts: Mapping[str, int], width: int, *, gated: bool) -> LinearWeight:
-        stored = {name: self._source.raw(name, (rows, width)) for name, rows in parts.items()}
-        row_type = self._row_type(stored)
-        rows = [
-            self._rows(name, (count, width), stored[name], row_type)
-            for name, count in parts.items()
-        ]
-        return LinearWeight.pack(self._pool, rows, width, row_type, gated=gated)
 
     def _row_type(self, stored: Mapping[str, RawTensor | None]) -> RowType:
         in_floats = [n for n, raw in stored.items() if raw is None or not is_block_type(raw.type)]

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["LlamaShape", "StoredTensor", "expanded", "random_llama", "random_tensor", "write_llama"]
+__all__ = [
+    "LlamaShape",
+    "StoredTensor",
+    "expanded",
+    "random_extras",
+    "random_llama",
+    "random_tensor",
+    "write_llama",
+]
 
 SPREAD = 0.06  # standard deviation of a matrix's weights: logits differ, nothing saturates
 
@@ -109,6 +117,21 @@ def random_llama(
         divisors = np.array(shape.rope_divisors, np.float32)
         tensors["rope_freqs.weight"] = StoredTensor("F32", divisors)
     return tensors
+
+
+def random_extras(shape: LlamaShape, seed: int = 1) -> dict[str, StoredTensor]:
+    """What other families add to each layer: biases of all products, norms of heads."""
+    rng = np.random.default_rng(seed)
+    biases = {"attn_q": shape.query_size, "attn_k": shape.kv_size, "attn_v": shape.kv_size}
+    biases |= {"attn_output": shape.hidden_size, "ffn_down": shape.hidden_size}
+    biases |= {"ffn_gate": shape.ffn_size, "ffn_up": shape.ffn_size}
+    sizes = {f"{name}.bias": (0.0, size) for name, size in biases.items()}
+    sizes |= {f"attn_{name}_norm.weight": (1.0, shape.head_dim) for name in ("q", "k")}
+    return {
+        f"blk.{number}.{name}": StoredTensor("F32", rng.normal(mean, 0.2, n).astype(np.float32))
+        for number in range(shape.num_layers)
+        for name, (mean, n) in sizes.items()
+    }
 
 
 def _matrices(shape: LlamaShape, tied: bool) -> dict[str, tuple[int, int]]:

@@ -10,6 +10,7 @@ import numpy as np
 from tests.kernels.native import library
 
 from furcate.kernels.library import Pool
+from furcate.runtime.model.config import AttentionConfig
 from furcate.runtime.model.decoder_native import load_native_decoder
 from furcate.runtime.model.gguf import read_header
 from furcate.runtime.model.llama import config_from_gguf
@@ -26,7 +27,16 @@ if TYPE_CHECKING:
     from furcate.runtime.model.native import NativeModel
     from furcate.runtime.model.native_weights import Matmul
 
-__all__ = ["PAGE_SIZE", "Row", "batch_of", "logits_of", "native_model", "random_ids", "with_pairs"]
+__all__ = [
+    "PAGE_SIZE",
+    "Row",
+    "batch_of",
+    "logits_of",
+    "native_model",
+    "random_ids",
+    "with_extras",
+    "with_pairs",
+]
 
 PAGE_SIZE = 16
 
@@ -69,6 +79,15 @@ def with_pairs(config: DecoderConfig, interleaved: bool) -> DecoderConfig:
     return replace(config, layers=tuple(layers))
 
 
+def with_extras(config: DecoderConfig) -> DecoderConfig:
+    """The config with biases in every product and norms of every query and key head."""
+    assert isinstance(config.attention, AttentionConfig)
+    attention = replace(config.attention, qkv_bias=True, output_bias=True, qk_norm="head")
+    return replace(
+        config, attention=attention, feed_forward=replace(config.feed_forward, bias=True)
+    )
+
+
 @contextmanager
 def native_model(
     path: Path,
@@ -78,12 +97,15 @@ def native_model(
     matmul: Matmul = "auto",
     kv_type: KVType = "bf16",
     interleaved: bool = True,
+    extras: bool = False,
     num_pages: int | None = 128,
     page_size: int = PAGE_SIZE,
 ) -> Iterator[NativeModel]:
     """The model in a file, ready for forwards unless `num_pages` is None; closed at the end."""
     file = read_header(path)
     config = with_pairs(config_from_gguf(file), interleaved)
+    if extras:
+        config = with_extras(config)
     pool = Pool(library(tier), num_threads)
     try:
         model = load_native_decoder(config, GGUFTensors(file), pool, matmul, kv_type)

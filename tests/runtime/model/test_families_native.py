@@ -23,15 +23,17 @@ from tests.fakes.families import FAMILIES, VOCAB_SIZE
 pytestmark = pytest.mark.slow
 
 IDS = np.random.default_rng(0).integers(0, VOCAB_SIZE, 300).astype(np.int32)
-NATIVE = ["llama", "mistral, whole", "llama, dynamic rope", "smollm3", "llama, yarn rope"]
+NATIVE = [
+    *("llama", "mistral, whole", "llama, dynamic rope", "smollm3", "llama, yarn rope"),
+    *("llama, llama3 rope, biases", "qwen2", "qwen3"),
+]
 NOT_NATIVE = {
-    "llama, llama3 rope, biases": "biases",
     "mistral": "attention windows",
-    "qwen2": "biases",
+    "qwen2, window": "attention windows",
     "gemma2": "attention windows, capped scores, norms after sublayers, gelu_tanh gates, "
     "scaled or capped logits",
     "phi3": "attention windows",
-    "olmo2": "norms of queries and keys, norms after sublayers",
+    "olmo2": "norms across heads, norms after sublayers",
     "granite": "scaled residuals, scaled or capped logits",
     "mixtral": "experts",
     "deepseek v3": "latent attention",

@@ -237,7 +237,8 @@ def test_int8_products_need_weights_in_blocks(tmp_path: Path) -> None:
         ({"head_dim": 24}, "heads of 24 dimensions"),
         ({"head_dim": 272}, "heads of 272 dimensions"),
         ({"hidden_size": 72}, "a hidden size of 72"),
-        ({"qk_norm": "head", "qkv_bias": True}, "biases, norms of queries and keys"),
+        ({"qk_norm": "token", "sinks": True}, "norms across heads, attention sinks"),
+        ({"qk_norm": "head", "qkv_bias": True, "output_bias": True}, None),
         ({}, None),
     ],
 )

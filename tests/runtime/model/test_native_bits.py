@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
-from tests.fakes.checkpoints import LlamaShape, random_llama, write_llama
+from tests.fakes.checkpoints import LlamaShape, random_extras, random_llama, write_llama
 from tests.fakes.native_models import PAGE_SIZE, Row, logits_of, native_model, random_ids
 from tests.kernels.native import AVAILABLE
 
@@ -34,6 +34,7 @@ class Numbers(NamedTuple):
     kind: str
     matmul: Matmul
     kv_type: KVType
+    extras: bool = False
 
 
 NUMBERS = {
@@ -41,6 +42,8 @@ NUMBERS = {
     "int8 keys": Numbers("Q4_0", "auto", "int8"),
     "bf16": Numbers("BF16", "bf16", "bf16"),
     "fp32": Numbers("F32", "fp32", "bf16"),
+    "int8 products, biases and norms of heads": Numbers("Q8_0", "auto", "bf16", extras=True),
+    "bf16, biases and norms of heads": Numbers("BF16", "bf16", "int8", extras=True),
 }
 
 
@@ -53,6 +56,8 @@ def numbers(request: pytest.FixtureRequest) -> Numbers:
 @pytest.fixture(scope="module")
 def path(numbers: Numbers, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = random_llama(numbers.kind, shape=SHAPE)
+    if numbers.extras:
+        tensors |= random_extras(SHAPE)
     return write_llama(tmp_path_factory.mktemp("model") / "model.gguf", tensors, SHAPE)
 
 
@@ -66,7 +71,12 @@ def opened(
     numbers: Numbers, path: Path, tier: str = TIER, num_threads: int = 2
 ) -> AbstractContextManager[NativeModel]:
     return native_model(
-        path, tier, num_threads=num_threads, matmul=numbers.matmul, kv_type=numbers.kv_type
+        path,
+        tier,
+        num_threads=num_threads,
+        matmul=numbers.matmul,
+        kv_type=numbers.kv_type,
+        extras=numbers.extras,
     )
 
 
@@ -180,7 +190,12 @@ def test_the_size_of_pages_changes_no_bit(
     numbers: Numbers, path: Path, expected: np.ndarray, page_size: int
 ) -> None:
     with native_model(
-        path, TIER, matmul=numbers.matmul, kv_type=numbers.kv_type, page_size=page_size
+        path,
+        TIER,
+        matmul=numbers.matmul,
+        kv_type=numbers.kv_type,
+        extras=numbers.extras,
+        page_size=page_size,
     ) as model:
         found = logits_of(model, [Row(IDS, 0, range(-(-LENGTH // page_size)))])[0]
         np.testing.assert_array_equal(found, expected)
