@@ -88,9 +88,7 @@ class Tables:
             case _:
                 return node
 
-    def _region(
-        self, recorded: Iterable[Recorded], pieces: dict[str, Pieces]
-    ) -> tuple[Node, ...]:
+    def _region(self, recorded: Iterable[Recorded], pieces: dict[str, Pieces]) -> tuple[Node, ...]:
         """One node stays one: their ordinals follow from what was recorded."""
         nodes: list[Node] = []
         for item in recorded:

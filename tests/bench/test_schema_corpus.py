@@ -1,4 +1,4 @@
-"""The corpus of schemas is what it says, and no engine calls an invalid instance of it valid."""
+"""The corpus of schemas is what it says: its instances fit, or do not."""
 
 from __future__ import annotations
 
