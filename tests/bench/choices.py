@@ -4,21 +4,19 @@
 
 A program of so many rounds on an engine with a model without weights. In each, eight branches say
 16 tokens and are rated, and the program goes on from the best. And a program that appends what its
-children say, with and without waiting for each. Prints milliseconds a round and the messages of one
-program. With an address the engine and the front are in processes of their own.
+children say, with and without waiting for each. See tests/bench/in_turn.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
 from typing import TYPE_CHECKING
+
+from tests.bench.in_turn import time_in_turn
 
 import furcate as fc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     Program = fc.Function[[int], None]
 
@@ -61,41 +59,8 @@ PROGRAMS: dict[str, Program] = {
 }
 
 
-def time_round(program: Program, backend: fc.Session, rounds: int, seed: int) -> float:
-    """Milliseconds a round, of one run."""
-    begin = time.perf_counter()
-    program.run(rounds, backend=backend, seed=seed)
-    return (time.perf_counter() - begin) / rounds * 1e3
-
-
-def _report(backend: fc.Session, rounds: int, repeat: int) -> None:
-    times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
-    sent: dict[str, int] = {}
-    for turn in range(repeat + 1):  # the first warms up
-        for place, (name, program) in enumerate(PROGRAMS.items()):
-            before = backend.num_messages
-            taken = time_round(program, backend, rounds, 4 * turn + place)
-            sent[name] = backend.num_messages - before
-            times[name] += [taken] * (turn > 0)
-    for name, found in times.items():
-        spread = f"{min(found):.1f} to {max(found):.1f}"
-        middle = statistics.median(found)
-        print(f"{name:>16}: {middle:6.1f} ms a round ({spread}), {sent[name]} messages")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--connect", help="the address of a server with a test model")
-    options = parser.parse_args(argv)
-    opened: Callable[[], fc.Session] = (
-        (lambda: fc.connect(options.connect))
-        if options.connect
-        else (lambda: fc.Engine("test:context", kv_bytes="4MiB", threads=1))
-    )
-    with opened() as backend:
-        _report(backend, options.rounds, options.repeat)
+    time_in_turn(PROGRAMS, __doc__, 10, argv)
 
 
 if __name__ == "__main__":
