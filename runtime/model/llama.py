@@ -45,6 +45,12 @@ def config_from_gguf(file: GGUFFile) -> DecoderConfig:
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise ModelFileError(f"{file.path}: there is no tensor 'token_embd.weight' of a matrix")
+    num_experts = number("expert_count", 0)
+    if num_experts > 0:
+        raise ModelFileError(
+            f"{file.path}: {architecture}.expert_count is {num_experts}; experts are not read from "
+            "GGUF files: use the model's transformers folder"
+        )
     num_heads = number("attention.head_count")
     hidden_size = number("embedding_length")
     head_dim = number("attention.key_length", hidden_size // max(1, num_heads))
@@ -71,8 +77,12 @@ def config_from_gguf(file: GGUFFile) -> DecoderConfig:
             kv_heads=number("attention.head_count_kv", num_heads),
             head_dim=head_dim,
             scale=1.0 / math.sqrt(max(1, head_dim)),
+            qkv_bias="blk.0.attn_q.bias" in file.tensors,
+            output_bias="blk.0.attn_output.bias" in file.tensors,
         ),
-        feed_forward=FeedForwardConfig(number("feed_forward_length")),
+        feed_forward=FeedForwardConfig(
+            number("feed_forward_length"), bias="blk.0.ffn_up.bias" in file.tensors
+        ),
         layers=(LayerConfig(rope),) * number("block_count"),
         tied_embeddings="output.weight" not in file.tensors,
     )

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from furcate.errors import ModelFileError, UsageError
+from furcate.runtime.model.checkpoint import read_config
 from furcate.runtime.model.load import load_model, resolve_dtype
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def _write(
     architecture: str = "llama",
     shapes: dict[str, tuple[int, ...]] = TENSORS,
     scaling: str | None = None,
+    experts: int = 0,
 ) -> Path:
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(1)
@@ -45,6 +47,8 @@ def _write(
     writer.add_head_count(2)
     writer.add_head_count_kv(1)
     writer.add_layer_norm_rms_eps(1e-5)
+    if experts:
+        writer.add_expert_count(experts)
     if scaling is not None:
         writer.add_string(f"{architecture}.rope.scaling.type", scaling)
         writer.add_float32(f"{architecture}.rope.scaling.factor", 2.0)
@@ -98,3 +102,24 @@ def test_an_unknown_dtype_is_refused_and_auto_is_one_of_the_two() -> None:
     assert resolve_dtype("auto") in (torch.float32, torch.bfloat16)
     with pytest.raises(UsageError, match="got 'float16'"):
         resolve_dtype("float16")  # type: ignore[arg-type]
+
+
+BIASES = {"attn_q": 8, "attn_k": 4, "attn_v": 4, "attn_output": 8}
+MORE_BIASES = {"ffn_gate": 12, "ffn_up": 12, "ffn_down": 8}
+
+
+def test_biases_that_are_stored_are_read(tmp_path: Path) -> None:
+    biases = {f"blk.0.{name}.bias": (size,) for name, size in (BIASES | MORE_BIASES).items()}
+    path = _write(tmp_path / "m.gguf", shapes=TENSORS | biases)
+    config = read_config(path)
+    assert config.attention.qkv_bias
+    assert config.attention.output_bias
+    load_model(path, "float32")
+    del biases["blk.0.attn_v.bias"]
+    with pytest.raises(ModelFileError, match=r"blk\.0\.attn_v\.bias"):
+        load_model(_write(tmp_path / "n.gguf", shapes=TENSORS | biases), "float32")
+
+
+def test_experts_of_a_gguf_file_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"llama\.expert_count is 4; experts are not read"):
+        load_model(_write(tmp_path / "m.gguf", experts=4))
