@@ -101,18 +101,20 @@ def test_a_server_that_is_killed_in_a_gen_raises_engine_lost_soon() -> None:
     def program(s: fc.ProgramState) -> None:
         s += "begin " + fc.gen("a", max_tokens=4000, ignore_eos=True)
 
-    with Server("test:endless", "--threads", "1") as served:
-        backend = fc.connect(served.address)
+    with (
+        Server("test:endless", "--threads", "1") as served,
+        fc.connect(served.address) as backend,
+    ):
         state = program.run(backend=backend, stream=True)
         next(iter(state.text_iter("a")))
         served.process.send_signal(signal.SIGKILL)
         killed_at = time.monotonic()
         errors = [raises_program_error(use) for use in (state.sync, lambda: state["a"], state.text)]
         assert time.monotonic() - killed_at < SOON_S
-    assert all(isinstance(error.cause, fc.EngineLost) for error in errors)
-    assert errors[0].cause.retryable
-    with pytest.raises(fc.ProgramError):
-        program.run(backend=backend)
+        assert all(isinstance(error.cause, fc.EngineLost) for error in errors)
+        assert errors[0].cause.retryable
+        with pytest.raises(fc.ProgramError):
+            program.run(backend=backend)
 
 
 def test_the_middle_one_of_three_children_fails_and_leaves_a_hole_with_its_error() -> None:

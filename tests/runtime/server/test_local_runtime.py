@@ -139,8 +139,16 @@ def program(number: int = 0, timeout_s: float | None = None) -> Graph:
     return Graph(number, 0, nodes, done=True, options=Options(seed=1, timeout_s=timeout_s))
 
 
-def furcate_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("furcate")]
+@pytest.fixture
+def new_threads() -> Callable[[], list[str]]:
+    """Threads of the project that the test has started and that still run."""
+    before = set(threading.enumerate())
+
+    def found() -> list[str]:
+        running = [thread for thread in threading.enumerate() if thread not in before]
+        return [thread.name for thread in running if thread.name.startswith("furcate")]
+
+    return found
 
 
 def test_a_program_runs_and_its_value_comes_back() -> None:
@@ -152,14 +160,16 @@ def test_a_program_runs_and_its_value_comes_back() -> None:
     client.channel.close()
 
 
-def test_the_engine_is_built_on_its_own_thread_and_closed_there() -> None:
+def test_the_engine_is_built_on_its_own_thread_and_closed_there(
+    new_threads: Callable[[], list[str]],
+) -> None:
     client = Client()
     client.open()
     (engine,) = client.engines
     assert engine.thread.name == "furcate-engine"
     client.channel.close()
     assert engine.is_closed
-    assert furcate_threads() == []
+    assert new_threads() == []
 
 
 def test_an_idle_engine_does_not_step() -> None:
@@ -173,7 +183,9 @@ def test_an_idle_engine_does_not_step() -> None:
     client.channel.close()
 
 
-def test_an_exception_in_the_engine_ends_every_program_and_the_connection() -> None:
+def test_an_exception_in_the_engine_ends_every_program_and_the_connection(
+    new_threads: Callable[[], list[str]],
+) -> None:
     def burst() -> None:
         raise ZeroDivisionError("the model is on fire")
 
@@ -190,20 +202,22 @@ def test_an_exception_in_the_engine_ends_every_program_and_the_connection() -> N
     with pytest.raises(EngineLost, match="on fire"):
         client.channel.send([program(3)])
     client.channel.close()
-    assert furcate_threads() == []
+    assert new_threads() == []
 
 
-def test_an_engine_that_cannot_be_built_raises_its_error_and_leaves_no_thread() -> None:
+def test_an_engine_that_cannot_be_built_raises_its_error_and_leaves_no_thread(
+    new_threads: Callable[[], list[str]],
+) -> None:
     def refuse() -> Parrot:
         raise ModelError("there is no model 'x'")
 
     client = Client(refuse)
     with pytest.raises(ModelError, match="there is no model 'x'"):
         client.open()
-    assert furcate_threads() == []
+    assert new_threads() == []
 
 
-def test_an_engine_with_another_tokenizer_is_refused() -> None:
+def test_an_engine_with_another_tokenizer_is_refused(new_threads: Callable[[], list[str]]) -> None:
     class Stranger(Parrot):
         def ready(self) -> EngineReady:
             return EngineReady(PROTOCOL_VERSION, "stranger", "other", 100, 10)
@@ -211,7 +225,7 @@ def test_an_engine_with_another_tokenizer_is_refused() -> None:
     client = Client(Stranger)
     with pytest.raises(ConnectionFailed, match="tokenizer"):
         client.open()
-    assert furcate_threads() == []
+    assert new_threads() == []
 
 
 def test_an_exception_in_the_listener_is_a_loss_not_a_hang() -> None:
@@ -240,7 +254,9 @@ def test_a_deadline_passes_without_any_message() -> None:
     client.channel.close()
 
 
-def test_close_while_a_program_runs_ends_in_good_order() -> None:
+def test_close_while_a_program_runs_ends_in_good_order(
+    new_threads: Callable[[], list[str]],
+) -> None:
     class Silent(Parrot):
         def _append(self, request: Append) -> None:
             pass
@@ -253,12 +269,12 @@ def test_close_while_a_program_runs_ends_in_good_order() -> None:
     with pytest.raises(ConnectionFailed, match="closed"):
         client.channel.send([program(2)])
     assert client.losses == []
-    assert furcate_threads() == []
+    assert new_threads() == []
 
 
-def test_options_are_checked_before_anything_starts() -> None:
+def test_options_are_checked_before_anything_starts(new_threads: Callable[[], list[str]]) -> None:
     with pytest.raises(ValueError, match="did you mean 'max_rows'"):
         EngineChannel("test:context", max_row=1)
     with pytest.raises(ValueError, match="--page-size must be at least 1"):
         EngineChannel("test:context", page_size=0)
-    assert furcate_threads() == []
+    assert new_threads() == []
