@@ -22,6 +22,7 @@ from furcate.errors import Cancelled, UsageError
 
 from ._default import backend_or_default
 from ._loops import run_coroutine
+from ._numbers import is_integer
 from ._run import Call, execute, execute_async, finish, finish_async, open_state
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def num_threads_of(given: int | str | None) -> int:
     """How many bodies may wait at a time, the caller's thread included."""
     if given is None or given == "auto":
         return max(64, (os.cpu_count() or 1) * 16)
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+    if not is_integer(given) or given < 1:
         raise UsageError(f"num_threads must be 'auto' or an integer from 1 on, got {given!r}")
     return given
 

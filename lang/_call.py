@@ -14,6 +14,7 @@ from furcate.errors import CallFailed, FurcateError, GenerationError, UsageError
 from furcate.protocol.graph import Call, Operand, ValueRef
 
 from ._location import caller_location
+from ._numbers import is_number
 from ._ref import Ref, foreign, let
 from ._slot import Slot
 
@@ -64,7 +65,7 @@ def record_call(
     """Records the call; the Ref stands for what the function will return."""
     if not callable(function):
         raise UsageError(f"call() takes a function, got {function!r}")
-    if expect_s is not None and not (_is_number(expect_s) and 0 <= expect_s < math.inf):
+    if expect_s is not None and not (is_number(expect_s) and 0 <= expect_s < math.inf):
         raise UsageError(f"expect_s must be a number of seconds from 0 on, got {expect_s!r}")
     program, location = branch.program, caller_location()
     operands = tuple(_operand(branch, arg) for arg in args)
@@ -153,7 +154,3 @@ def name_of(function: object) -> str:
 
 def short(text: str, limit: int = _MAX_MESSAGE_CHARS) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -21,6 +21,7 @@ from furcate.errors import (
 )
 
 from ._call import name_of, short
+from ._numbers import is_integer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, MutableMapping, Sequence
@@ -65,9 +66,7 @@ def checking_of(check: Check | None, retries: int | None, output: Output) -> Che
     """None where nothing is to be checked."""
     if check is not None and not callable(check):
         raise UsageError(f"check must be a function of the value, got {check!r}")
-    if retries is not None and (
-        isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES
-    ):
+    if retries is not None and not (is_integer(retries) and 0 <= retries <= MAX_RETRIES):
         raise UsageError(f"retries must be an integer from 0 to {MAX_RETRIES}, got {retries!r}")
     if check is None and not retries:
         return None

@@ -9,6 +9,7 @@ from furcate.protocol.graph import Fork
 
 from ._group import StateGroup
 from ._location import caller_location
+from ._numbers import is_integer
 from ._record import check_open
 from ._ref import Ref
 from ._state import ProgramState
@@ -27,7 +28,7 @@ def fork_state(state: ProgramState, n: int, over: Iterable[object] | None) -> St
             raise UsageError(f"fork(over=...) takes a list alone, got over={over!r} and n={n!r}")
         items = list(over)
     else:
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        if not is_integer(n) or n < 1:
             raise UsageError(f"fork() takes a number from 1 on, got {n!r}")
         items = [None] * n
     branch, program = state._branch, state._branch.program

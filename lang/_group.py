@@ -12,6 +12,7 @@ from ._branch import Gathered
 from ._elect import elect
 from ._expr import Expr
 from ._location import caller_location
+from ._numbers import is_integer
 from ._record import check_open
 from ._ref import Ref, foreign, let
 from ._state import ProgramState
@@ -138,7 +139,7 @@ class StateGroup:
         none has one, what follows fails. The new states have their candidate's variables.
         """
         branches = self._candidates("best()")
-        if isinstance(keep, bool) or not isinstance(keep, int) or not 1 <= keep <= len(branches):
+        if not is_integer(keep) or not 1 <= keep <= len(branches):
             raise UsageError(f"best() keeps 1 to {len(branches)} of this group, got {keep!r}")
         keys = [self._key(state, key) for state in self._states()]
         elected = elect(branches, keys, "best", keep)

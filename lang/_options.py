@@ -6,11 +6,12 @@ import inspect
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, TypeGuard
+from typing import TYPE_CHECKING, Literal
 
 from furcate.errors import UsageError
 from furcate.protocol.message import Options
 
+from ._numbers import is_integer, is_number
 from ._sampling import RUN_KEYWORDS, Keywords, collect
 
 if TYPE_CHECKING:
@@ -158,11 +159,9 @@ def run_options(given: Mapping[str, object]) -> RunOptions:
     stream, timeout, seed = given.get("stream", False), given.get("timeout"), given.get("seed")
     if not isinstance(stream, bool):
         raise UsageError(f"stream must be True or False, got {stream!r}")
-    if timeout is not None and not (_is_number(timeout) and 0 < timeout < 1e9):
+    if timeout is not None and not (is_number(timeout) and 0 < timeout < 1e9):
         raise UsageError(f"timeout must be a positive number of seconds, got {timeout!r}")
-    if seed is not None and not (
-        isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**64
-    ):
+    if seed is not None and not (is_integer(seed) and 0 <= seed < 2**64):
         raise UsageError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
     backend = given.get("backend")
     return RunOptions(
@@ -180,7 +179,7 @@ def run_options(given: Mapping[str, object]) -> RunOptions:
 def _priority(value: object) -> int:
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MAX_PRIORITY:
+    if not is_integer(value) or abs(value) > _MAX_PRIORITY:
         raise UsageError(
             f"priority must be an integer from -{_MAX_PRIORITY} to {_MAX_PRIORITY}, got {value!r}"
         )
@@ -208,7 +207,3 @@ def _after_a_name(reason: str) -> str:
     if reason.startswith("missing"):
         return f"is {reason}"
     return reason if reason.startswith("got") else f"got {reason}"
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)

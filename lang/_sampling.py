@@ -16,6 +16,8 @@ import msgspec
 from furcate.errors import UsageError
 from furcate.protocol.sampling import MAX_LOGPROBS, Sampling, check_sampling
 
+from ._numbers import is_integer, is_number
+
 __all__ = ["RUN_KEYWORDS", "Keywords", "Report", "collect", "resolve"]
 
 Keywords = Mapping[str, object]
@@ -30,13 +32,13 @@ class Report:
 
 
 def _integer(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not is_integer(value):
         raise UsageError(f"{name} must be an integer, got {value!r}")
     return value
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value) or not math.isfinite(value):
         raise UsageError(f"{name} must be a finite number, got {value!r}")
     return float(value)
 

@@ -17,6 +17,7 @@ from furcate.protocol.graph import Recall, Root, Save, ValueRef
 
 from ._branch import Elected, Gathered, Local, seen
 from ._location import caller_location
+from ._numbers import is_number
 from ._ref import Ref, let
 from ._slot import Slot
 
@@ -65,8 +66,7 @@ def check_ttl(ttl_s: float | None) -> float | None:
     """Raises UsageError for what is no time."""
     if ttl_s is None:
         return None
-    is_number = isinstance(ttl_s, int | float) and not isinstance(ttl_s, bool)
-    if not is_number or not (math.isfinite(ttl_s) and ttl_s > 0):
+    if not is_number(ttl_s) or not (math.isfinite(ttl_s) and ttl_s > 0):
         raise UsageError(f"ttl must be a positive number of seconds, got {ttl_s!r}")
     return float(ttl_s)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from furcate.errors import UsageError
 from furcate.protocol.graph import Reasoning
 
+from ._numbers import is_integer
+
 if TYPE_CHECKING:
     from furcate.protocol.sampling import Sampling
 
@@ -39,9 +41,7 @@ class Thinking:
 
 def thinking_of(reasoning: ReasoningOption, max_thinking: int | None) -> Thinking | None:
     """Raises UsageError for what means nothing."""
-    if max_thinking is not None and (
-        isinstance(max_thinking, bool) or not isinstance(max_thinking, int) or max_thinking < 0
-    ):
+    if max_thinking is not None and not (is_integer(max_thinking) and max_thinking >= 0):
         raise UsageError(f"max_thinking must be a number of tokens from 0 on, got {max_thinking!r}")
     if reasoning is None or reasoning is False:
         if max_thinking is not None:
