@@ -19,6 +19,7 @@ from furcate.errors import CallFailed, FurcateError
 from furcate.protocol.message import Answer
 
 from ._body import leave_body
+from ._loops import running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -86,7 +87,7 @@ class Callables:
 
     def add(self, task: Task) -> int:
         is_async = inspect.iscoroutinefunction(task.function)
-        loop = _running_loop() if is_async else None
+        loop = running_loop() if is_async else None
         with self._numbers:
             self._registered.append(Registered(task, contextvars.copy_context(), loop))
             return len(self._registered) - 1
@@ -133,11 +134,8 @@ class Invocation:
 
     async def run_async(self) -> None:
         """The same for a coroutine function, on the running loop."""
-        args, task = self.invoke.args, self.registered.task
-        _depth.set(self.depth + 1)
-        leave_body()
         try:
-            result = task.call(args)
+            result = self._call()
             if inspect.isawaitable(result):
                 result = await result
         except BaseException as error:
@@ -146,17 +144,19 @@ class Invocation:
             self._ended(result)
 
     def _run(self) -> None:
-        args, task = self.invoke.args, self.registered.task
-        _depth.set(self.depth + 1)
-        leave_body()
         try:
-            result = task.call(args)
+            result = self._call()
             if inspect.isawaitable(result):
                 result = asyncio.run(_awaited(result))
         except BaseException as error:
             self._raised(error)
         else:
             self._ended(result)
+
+    def _call(self) -> object:
+        _depth.set(self.depth + 1)
+        leave_body()
+        return self.registered.task.call(self.invoke.args)
 
     def _ended(self, result: object) -> None:
         try:
@@ -184,10 +184,3 @@ class Invocation:
 
 async def _awaited(result: Awaitable[object]) -> object:
     return await result
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

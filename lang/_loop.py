@@ -11,6 +11,7 @@ from furcate.protocol.graph import Carry, Loop, Out
 from ._record import check_open
 from ._ref import Ref, foreign, let, operand
 from ._region import Region, before, call_body, open_region
+from ._slot import value_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -150,15 +151,11 @@ def _record(region: Region, finals: dict[str, Slot], given: _Given) -> None:
         (),
         given.max_iters,
         tuple(carried),
-        _id(given.until),
-        _id(given.over),
-        _id(given.item),
-        _id(given.index),
+        value_id_of(given.until),
+        value_id_of(given.over),
+        value_id_of(given.item),
+        value_id_of(given.index),
         tuple(outs),
     )
     outer.log.append(region.flow())
     program.record(node, region.enclosure.what, given.location, regions=(region.recorded,))
-
-
-def _id(slot: Slot | None) -> int | None:
-    return None if slot is None else slot.value_id

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["run_coroutine"]
+__all__ = ["run_coroutine", "running_loop"]
 
 T = TypeVar("T")
 
@@ -23,11 +23,15 @@ LOOK_UP_S = 0.2
 
 def run_coroutine(make: Callable[[], Awaitable[T]]) -> T:
     """Blocks until what `make` gives is done. Where the wait is interrupted, it is cancelled."""
+    return asyncio.run(_awaited(make)) if running_loop() is None else _run_beside(make)
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """That of this thread, if one runs here."""
     try:
-        asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_awaited(make))
-    return _run_beside(make)
+        return None
 
 
 async def _awaited(make: Callable[[], Awaitable[T]]) -> T:

@@ -78,8 +78,7 @@ class _Prefix(Program):
     """Records up to the end of what all runs have in common, and nothing behind it: roles that
     close while the end is on its way up are not part of it."""
 
-    def start(self) -> None:
-        self.is_over = False
+    is_over = False
 
     def end(self) -> NoReturn:
         self.is_over = True
@@ -153,7 +152,6 @@ def pin(
     prefix = _Prefix(
         backend, options.wire(), sampling=options.sampling, name=program_name, lazy=True
     )
-    prefix.start()
     branch = Branch(prefix, 0)
     if options.session is not None:
         open_session(branch, options.session)

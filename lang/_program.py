@@ -6,7 +6,6 @@ here; neither is what carries it (a Sink).
 
 from __future__ import annotations
 
-import asyncio
 import re
 import threading
 import time
@@ -29,11 +28,13 @@ from ._body import in_body
 from ._callables import Callables, Invocation
 from ._family import Family
 from ._location import caller_location
+from ._loops import running_loop
 from ._recording import Recorded, Recording
 from ._results import Results
 from ._slot import Failure, Slot
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
 
     from furcate.protocol.constraint import Constraint
@@ -318,13 +319,7 @@ class Program:
 
     def check_may_block(self, label: str) -> None:
         """Raises where waiting would stop the event loop that the body needs to go on."""
-        if self.event_loop is None:
-            return
-        try:
-            running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is self.event_loop:
+        if self.event_loop is not None and running_loop() is self.event_loop:
             raise UsageError(
                 f"{label} is read while an async program runs, where waiting would stop its event "
                 f"loop: use `await s.aget(...)`, `s.atext()` or `s.amessages()`"

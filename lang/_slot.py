@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ._enclosure import Enclosure
 
-__all__ = ["Failure", "Slot"]
+__all__ = ["Failure", "Slot", "value_id_of"]
 
 
 @dataclass(eq=False, slots=True)
@@ -176,3 +176,8 @@ def _truncated(text: str) -> Truncated:
         f"Raise max_tokens",
         text,
     )
+
+
+def value_id_of(slot: Slot | None) -> int | None:
+    """As a node names it."""
+    return None if slot is None else slot.value_id

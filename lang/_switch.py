@@ -11,6 +11,7 @@ from furcate.protocol.graph import Case, Out, Switch
 from ._record import check_open
 from ._ref import Ref
 from ._region import Region, before, call_body, open_region
+from ._slot import value_id_of
 from ._stop import StopLoop, record_stop
 from ._variables import ref_of
 
@@ -64,7 +65,7 @@ def record_switch(
     outs = []
     for name in dict.fromkeys(name for finals in closed for name in finals):
         old = None if all(name in finals for finals in closed) else before(branch, name)
-        sources = tuple(_id(finals.get(name, old)) for finals in closed)
+        sources = tuple(value_id_of(finals.get(name, old)) for finals in closed)
         slot = program.new_slot(f"{name!r} of s.switch", location, None)
         slot.name = name
         branch.set(name, slot)
@@ -92,7 +93,3 @@ def _checked(cases: Mapping[Key, object]) -> list[tuple[Key, object]]:
                 f"a case of s.switch is text, a number, a bool or furcate.default, got {key!r}"
             )
     return list(cases.items())
-
-
-def _id(slot: Slot | None) -> int | None:
-    return None if slot is None else slot.value_id
