@@ -188,10 +188,6 @@ class Accepted(Step):
 
     attempts: Attempts
 
-    @property
-    def num_generations(self) -> int:
-        return 0
-
     def run(self, branch: Branch, entry: Entry) -> None:
         branch.pieces.append(self.attempts.cell)
         branch.outlet.add_written(Exact(self.attempts.ids, ""))

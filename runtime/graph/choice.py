@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 from furcate.errors import WireError
 from furcate.protocol.message import ValueMeta
 
-from .cell import Failure, Ready
+from .cell import Ready
 from .tokens import choice_scores
+from .whole import WholeTask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from furcate.protocol.graph import Select
     from furcate.protocol.stream import NodeDone
 
@@ -23,20 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["Choice"]
 
 
-class Choice:
+class Choice(WholeTask):
     """Resolves to the winner's index; its text is the choice, as the branch goes on from it."""
 
+    what = "a Choose"
+
     def __init__(self, program: Program, cell: Cell, node: Select, rewound: Rewound) -> None:
-        self._program = program
-        self._cell = cell
+        super().__init__(program, cell)
         self._node = node
         self._rewound = rewound
-
-    def take(self, ids: Sequence[int]) -> None:
-        raise WireError("the engine reports tokens of a Choose")
-
-    def begin_again(self) -> None:
-        pass  # nothing is known of it before it is done
 
     def complete(self, done: NodeDone) -> None:
         result = done.choice
@@ -49,9 +43,3 @@ class Choice:
             Ready(result.winner, self._node.choices[result.winner], is_choice=True),
             ValueMeta(finish=done.finish, usage=done.usage, scores=scores),
         )
-
-    def fail(self, failure: Failure) -> None:
-        self._program.resolve(self._cell, failure)
-
-    def cancel(self, failure: Failure) -> None:
-        self.fail(failure)

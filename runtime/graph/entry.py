@@ -39,9 +39,9 @@ class Step(ABC):
     __slots__ = ()
 
     @property
-    @abstractmethod
     def num_generations(self) -> int:
         """About how many are to come of it, for hints."""
+        return 0
 
     @abstractmethod
     def run(self, branch: Branch, entry: Entry) -> None:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from .branch import Branch
 from .cell import Cell, Ready
 from .compare import elements_of
-from .entry import Step
 from .let import literal
 from .outs import Gather
-from .region import run_region
+from .region import RegionStep, run_region
 from .scope import Scope
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ __all__ = ["ForkOverStep"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ForkOverStep(Step):
+class ForkOverStep(RegionStep):
     """`node` is the ForkOver that `placed` has; `over` is there when it runs."""
 
     node: ForkOver
@@ -32,10 +31,6 @@ class ForkOverStep(Step):
     over: Cell
     scope: Scope
     take: Take
-
-    @property
-    def num_generations(self) -> int:
-        return self.placed.num_generations
 
     def run(self, branch: Branch, entry: Entry) -> None:
         assert isinstance(self.over.outcome, Ready)

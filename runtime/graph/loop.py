@@ -95,16 +95,24 @@ class LoopRun:
         return None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LoopStep(Step):
-    """Where a loop begins; `over` is there when it does."""
+class _LoopPart(Step):
+    """Behind it more runs of the loop may come."""
+
+    __slots__ = ()
 
     loop: LoopRun
-    over: Cell | None
 
     @property
     def num_generations(self) -> int:
         return self.loop.placed.num_generations
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoopStep(_LoopPart):
+    """Where a loop begins; `over` is there when it does."""
+
+    loop: LoopRun
+    over: Cell | None
 
     def run(self, branch: Branch, entry: Entry) -> None:
         if self.over is not None:
@@ -114,14 +122,10 @@ class LoopStep(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Turn(Step):
+class _Turn(_LoopPart):
     """Behind a run: the branch has got to its end."""
 
     loop: LoopRun
-
-    @property
-    def num_generations(self) -> int:
-        return self.loop.placed.num_generations
 
     def run(self, branch: Branch, entry: Entry) -> None:
         until = self.loop.until()
@@ -134,15 +138,11 @@ class _Turn(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Verdict(Step):
+class _Verdict(_LoopPart):
     """The condition is there."""
 
     loop: LoopRun
     until: Cell
-
-    @property
-    def num_generations(self) -> int:
-        return self.loop.placed.num_generations
 
     def run(self, branch: Branch, entry: Entry) -> None:
         assert isinstance(self.until.outcome, Ready)
@@ -153,10 +153,6 @@ class _Verdict(Step):
 @dataclass(frozen=True, slots=True, eq=False)
 class StopStep(Step):
     loop: LoopRun
-
-    @property
-    def num_generations(self) -> int:
-        return 0
 
     def run(self, branch: Branch, entry: Entry) -> None:
         self.loop.is_stopped = True

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from furcate.errors import CapacityError, UsageError, WireError
+from furcate.errors import CapacityError, UsageError
 from furcate.protocol.message import ValueMeta
 from furcate.protocol.sampling import Sampling
 from furcate.protocol.stream import Extend, Generate, Unpin
 from furcate.protocol.stream import Pin as StreamPin
 
 from .cell import Ready
+from .whole import WholeTask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from furcate.protocol.graph import Pin
     from furcate.protocol.stream import NodeDone
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from .cell import Cell, Failure
     from .outbox import Outbox
     from .program import Program
-    from .stream import Stream
 
 __all__ = ["Pins", "pin_branch"]
 
@@ -88,19 +86,14 @@ def pin_branch(branch: Branch, cell: Cell, node: Pin) -> None:
     streams.end(stream)
 
 
-class _Pinning:
+class _Pinning(WholeTask):
     """The prefill of one Pin. Its value is the number of tokens."""
 
+    what = "a prefill"
+
     def __init__(self, program: Program, cell: Cell, name: str) -> None:
-        self._program = program
-        self._cell = cell
+        super().__init__(program, cell)
         self._name = name
-
-    def take(self, ids: Sequence[int]) -> None:
-        raise WireError("the engine reports tokens of a prefill")
-
-    def begin_again(self) -> None:
-        pass  # nothing is known of it before it is done
 
     def complete(self, done: NodeDone) -> None:
         count = done.usage.prompt
@@ -108,10 +101,4 @@ class _Pinning:
 
     def fail(self, failure: Failure) -> None:
         self._program.sessions.pins.unpin(self._program.options.tenant, self._name)
-        self._program.resolve(self._cell, failure)
-
-    def cancel(self, failure: Failure) -> None:
-        self.fail(failure)
-
-    def fail_from(self, stream: Stream, node: int, failure: Failure) -> None:
-        self.fail(failure)
+        super().fail(failure)

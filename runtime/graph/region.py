@@ -17,6 +17,8 @@ import msgspec
 from furcate.errors import CapacityError
 from furcate.protocol.graph import ForkOver, Gen, Loop, Select, Switch
 
+from .entry import Step
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from .limits import Limits
     from .scope import Scope
 
-__all__ = ["Placed", "Region", "Take", "count_nodes", "place", "run_region"]
+__all__ = ["Placed", "Region", "RegionStep", "Take", "count_nodes", "place", "run_region"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,18 @@ class Placed(msgspec.Struct, frozen=True, eq=False):
         if isinstance(self.node, (Gen, Select)):
             return 1
         return max((region.num_generations for region in self.regions), default=0)
+
+
+class RegionStep(Step):
+    """A Step that runs regions of the node that `placed` has."""
+
+    __slots__ = ()
+
+    placed: Placed
+
+    @property
+    def num_generations(self) -> int:
+        return self.placed.num_generations
 
 
 Take = Callable[[Placed, "Scope"], None]

@@ -17,18 +17,16 @@ from .content import fill_text
 from .let import literal
 from .rewind import rewind
 from .tokens import choice_scores
+from .whole import WholeTask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from furcate.protocol.stream import NodeDone
 
     from .branch import Branch
-    from .cell import Cell, Failure
+    from .cell import Cell
     from .entry import Entry
     from .program import Program
     from .rewind import Rewound
-    from .stream import Stream
 
 __all__ = ["score_text"]
 
@@ -65,19 +63,14 @@ def score_text(branch: Branch, entry: Entry) -> None:
     branch.outlet.close_run(program.setting.encode(before.run) if before.run else ())
 
 
-class _Scoring:
+class _Scoring(WholeTask):
     """Both what waits for the Choose and the owner of its stream: nobody else knows of it."""
 
+    what = "a Choose"
+
     def __init__(self, program: Program, cell: Cell, rewound: Rewound) -> None:
-        self._program = program
-        self._cell = cell
+        super().__init__(program, cell)
         self._rewound = rewound
-
-    def take(self, ids: Sequence[int]) -> None:
-        raise WireError("the engine reports tokens of a Choose")
-
-    def begin_again(self) -> None:
-        pass  # nothing is known of it before it is done
 
     def complete(self, done: NodeDone) -> None:
         if done.choice is None or len(done.choice.token_logprobs) != 1:
@@ -90,12 +83,3 @@ class _Scoring:
             literal(math.fsum(done.choice.token_logprobs[0])),
             ValueMeta(finish=done.finish, usage=done.usage, logprobs=scores.token_logprobs),
         )
-
-    def fail(self, failure: Failure) -> None:
-        self._program.resolve(self._cell, failure)
-
-    def cancel(self, failure: Failure) -> None:
-        self.fail(failure)
-
-    def fail_from(self, stream: Stream, node: int, failure: Failure) -> None:
-        self.fail(failure)

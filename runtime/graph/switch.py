@@ -9,9 +9,8 @@ from furcate.errors import UsageError
 
 from .cell import Ready
 from .compare import equal
-from .entry import Step
 from .outs import copy
-from .region import run_region
+from .region import RegionStep, run_region
 from .scope import Scope
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ __all__ = ["SwitchStep"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SwitchStep(Step):
+class SwitchStep(RegionStep):
     """`node` is the Switch that `placed` has; `on` is there when it runs."""
 
     node: Switch
@@ -36,10 +35,6 @@ class SwitchStep(Step):
     on: Cell
     scope: Scope
     take: Take
-
-    @property
-    def num_generations(self) -> int:
-        return self.placed.num_generations
 
     def run(self, branch: Branch, entry: Entry) -> None:
         assert isinstance(self.on.outcome, Ready)
