@@ -14,11 +14,10 @@ from .config import FeedForwardConfig
 from .family import Family
 from .hf_decoder import (
     read_activation,
+    read_alternating_windows,
     read_attention,
     read_decoder,
     read_layers,
-    read_num_layers,
-    read_windows,
 )
 from .hf_names import LLAMA_NAMES, HFNames, Part
 
@@ -50,7 +49,7 @@ GEMMA_NAMES = HFNames(
 
 
 def _config(config: HFConfig) -> DecoderConfig:
-    layers = read_layers(config, windows=_windows(config))
+    layers = read_layers(config, windows=read_alternating_windows(config))
     return gemma_decoder(config, layers, gemma_attention(config))
 
 
@@ -77,13 +76,6 @@ def gemma_attention(config: HFConfig) -> AttentionConfig:
         scale=1.0 / math.sqrt(config.number("query_pre_attn_scalar", 256.0)),
         softcap=config.optional_number("attn_logit_softcapping"),
     )
-
-
-def _windows(config: HFConfig) -> tuple[int | None, ...]:
-    if config.has("layer_types"):
-        return read_windows(config)
-    window = config.integer("sliding_window")
-    return tuple(None if number % 2 else window for number in range(read_num_layers(config)))
 
 
 FAMILY = Family(

@@ -15,11 +15,10 @@ from furcate.kernels.clamped_swiglu import ALPHA, LIMIT
 from .config import ExpertsConfig, FeedForwardConfig
 from .family import Family
 from .hf_decoder import (
+    read_alternating_windows,
     read_attention,
     read_decoder,
     read_layers,
-    read_num_layers,
-    read_windows,
     with_experts,
 )
 from .hf_names import LLAMA_NAMES, HFNames, Part, whole
@@ -48,16 +47,9 @@ def _config(config: HFConfig) -> DecoderConfig:
         scores="softmax of chosen",
         router_bias=True,
     )
-    layers = with_experts(read_layers(config, windows=_windows(config), base=BASE))
+    layers = with_experts(read_layers(config, windows=read_alternating_windows(config), base=BASE))
     with_sinks = replace(read_attention(config), qkv_bias=True, output_bias=True, sinks=True)
     return read_decoder(config, layers, with_sinks, expert, experts)
-
-
-def _windows(config: HFConfig) -> tuple[int | None, ...]:
-    if config.has("layer_types"):
-        return read_windows(config)
-    window = config.integer("sliding_window")
-    return tuple(None if number % 2 else window for number in range(read_num_layers(config)))
 
 
 def _columns(first: int, step: int) -> Take:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "read_activation",
+    "read_alternating_windows",
     "read_attention",
     "read_decoder",
     "read_feed_forward",
@@ -95,6 +96,14 @@ def read_windows(config: HFConfig) -> tuple[int | None, ...]:
         if kind not in ("full_attention", "sliding_attention"):
             raise ModelFileError(f"layer type {kind!r} is not supported")
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+
+
+def read_alternating_windows(config: HFConfig) -> tuple[int | None, ...]:
+    """By `layer_types`, else of every other layer, the first one's included."""
+    if config.has("layer_types"):
+        return read_windows(config)
+    window = config.integer("sliding_window")
+    return tuple(None if number % 2 else window for number in range(read_num_layers(config)))
 
 
 def read_layers(
