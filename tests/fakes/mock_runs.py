@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import furcate as fc
@@ -9,7 +11,7 @@ import furcate as fc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MockRuns", "counting"]
+__all__ = ["MockRuns", "counting", "line_of"]
 
 
 def counting() -> Callable[[fc.MockCall], str | int]:
@@ -43,3 +45,10 @@ class MockRuns:
     def close(self) -> None:
         while self._backends:
             self._backends.pop().close()
+
+
+def line_of(body: Callable[..., object], offset: int) -> str:
+    """ "file:line" so many lines behind the `def`."""
+    file = inspect.getsourcefile(body)
+    assert file is not None
+    return f"{Path(file).name}:{inspect.getsourcelines(body)[1] + offset}"

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.fakes.mock_runs import MockRuns
 
 import furcate as fc
 from furcate.errors import EngineLost, FurcateError
@@ -102,6 +103,14 @@ def finished(program: int, code: str | None = None) -> Finished:
     return Finished(program, Usage(), code, code)
 
 
+def at_once(channel: HandChannel, request: Request) -> list[Event]:
+    """Answers every delta with its values, and the last with the end."""
+    if not isinstance(request, Graph):
+        return []
+    events = values(request.program, request.nodes)
+    return [*events, finished(request.program)] if request.done else events
+
+
 @pytest.fixture
 def by_hand():
     """`by_hand(react)` gives a session and its channel."""
@@ -114,6 +123,7 @@ def by_hand():
         return session, channel
 
     open_session.values, open_session.finished = values, finished
+    open_session.at_once = at_once
     yield open_session
     for session in sessions:
         session.close()
@@ -129,3 +139,11 @@ def echo():
 
     with fc.Mock(reply) as backend:
         yield backend
+
+
+@pytest.fixture
+def run():
+    """Runs bodies on mocks."""
+    runs = MockRuns()
+    yield runs
+    runs.close()

@@ -351,13 +351,7 @@ def test_a_leaked_ref_without_a_value_is_the_error_that_kept_it_from_having_one(
 
 
 def test_the_children_of_a_group_that_is_dropped_are_told(by_hand):
-    def react(channel, request):
-        if not isinstance(request, Graph):
-            return []
-        events = by_hand.values(request.program, request.nodes)
-        return [*events, by_hand.finished(request.program)] if request.done else events
-
-    backend, channel = by_hand(react)
+    backend, channel = by_hand(by_hand.at_once)
 
     @fc.function
     def drops(s):
@@ -377,13 +371,7 @@ def test_the_children_of_a_group_that_is_dropped_are_told(by_hand):
 
 
 def test_a_spawned_state_that_is_dropped_is_told(by_hand):
-    def react(channel, request):
-        if not isinstance(request, Graph):
-            return []
-        events = by_hand.values(request.program, request.nodes)
-        return [*events, by_hand.finished(request.program)] if request.done else events
-
-    backend, channel = by_hand(react)
+    backend, channel = by_hand(by_hand.at_once)
 
     @fc.function
     def child(s):

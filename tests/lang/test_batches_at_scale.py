@@ -182,22 +182,27 @@ def test_a_straight_batch_needs_no_thread_of_its_own():
             assert threading.active_count() <= num_threads
 
 
-def test_a_thousand_async_runs_on_one_loop_need_no_thread():
+def threads_of_aruns(program, count):
+    """How many there are before so many `arun`s on one loop, and at the most meanwhile."""
     with fc.Mock(lambda call: call.text) as backend:
-        awaits.run("once", backend=backend)
-        num_threads = threading.active_count()
-        most = 0
+        program.run("once", backend=backend)
+        num_threads = most = threading.active_count()
 
         async def one(number):
             nonlocal most
-            state = await awaits.arun(number, backend=backend)
+            state = await program.arun(number, backend=backend)
             most = max(most, threading.active_count())
             return state.ret_value
 
         async def all_of_them():
-            return await asyncio.gather(*map(one, range(1000)))
+            return await asyncio.gather(*map(one, range(count)))
 
-        assert asyncio.run(all_of_them()) == [f"{i} " for i in range(1000)]
+        assert asyncio.run(all_of_them()) == [f"{i} " for i in range(count)]
+    return num_threads, most
+
+
+def test_a_thousand_async_runs_on_one_loop_need_no_thread():
+    num_threads, most = threads_of_aruns(awaits, 1000)
     assert most <= num_threads
 
 
@@ -225,21 +230,7 @@ def test_a_thousand_async_runs_wait_side_by_side(by_hand):
 
 
 def test_bodies_that_are_not_async_share_a_few_threads():
-    with fc.Mock(lambda call: call.text) as backend:
-        forces.run("once", backend=backend)
-        num_threads = threading.active_count()
-        most = 0
-
-        async def one(number):
-            nonlocal most
-            state = await forces.arun(number, backend=backend)
-            most = max(most, threading.active_count())
-            return state.ret_value
-
-        async def all_of_them():
-            return await asyncio.gather(*map(one, range(300)))
-
-        assert asyncio.run(all_of_them()) == [f"{i} " for i in range(300)]
+    num_threads, most = threads_of_aruns(forces, 300)
     assert most <= num_threads + 32
 
 

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
-from tests.fakes.mock_runs import MockRuns, counting
+from tests.fakes.mock_runs import counting, line_of
 
 import furcate as fc
-
-
-@pytest.fixture
-def run():
-    runs = MockRuns()
-    yield runs
-    runs.close()
-
-
-def line_of(body, offset: int) -> str:
-    """ "file:line" so many lines behind the `def`."""
-    return f"test_control_flow.py:{inspect.getsourcelines(body)[1] + offset}"
 
 
 def test_a_loop_runs_its_body_so_often_and_calls_it_once(run):

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 from tests.fakes.in_process import context_session
-from tests.fakes.mock_runs import MockRuns, counting
+from tests.fakes.mock_runs import counting, line_of
 
 import furcate as fc
-
-
-@pytest.fixture
-def run():
-    runs = MockRuns()
-    yield runs
-    runs.close()
-
-
-def line_of(body, offset: int) -> str:
-    """ "file:line" so many lines behind the `def`."""
-    return f"test_control_flow_ends.py:{inspect.getsourcelines(body)[1] + offset}"
 
 
 def test_a_program_that_streams_shows_what_each_run_generates(run):

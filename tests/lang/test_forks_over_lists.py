@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.fakes.mock_runs import MockRuns
 
 import furcate as fc
-
-
-@pytest.fixture
-def run():
-    runs = MockRuns()
-    yield runs
-    runs.close()
 
 
 def test_a_fork_over_a_list_that_is_to_come_has_a_child_for_each_element(run):

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
-from tests.fakes.mock_runs import MockRuns
+from tests.fakes.mock_runs import line_of
 
 import furcate as fc
 from furcate.errors import ForcedInRegion
-
-
-@pytest.fixture
-def run():
-    runs = MockRuns()
-    yield runs
-    runs.close()
-
-
-def line_of(body, offset: int) -> str:
-    """ "file:line" so many lines behind the `def`."""
-    return f"test_misuse_of_bodies.py:{inspect.getsourcelines(body)[1] + offset}"
 
 
 @pytest.mark.parametrize(

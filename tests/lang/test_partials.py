@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes.in_process import scripted_session
+from tests.fakes.typed_values import Cat, Dog, Tree
 from typing_extensions import TypedDict
 
 import furcate as fc
@@ -51,21 +52,6 @@ class Pair(TypedDict):
 class Named(NamedTuple):
     number: int
     text: str
-
-
-class Cat(pydantic.BaseModel):
-    kind: Literal["cat"]
-    lives: int
-
-
-class Dog(pydantic.BaseModel):
-    kind: Literal["dog"]
-    name: str
-
-
-class Tree(pydantic.BaseModel):
-    value: int
-    children: list["Tree"] = []
 
 
 class Names(pydantic.RootModel[list[str]]):

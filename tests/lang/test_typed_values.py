@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVa
 import pydantic
 import pytest
 from tests.fakes.in_process import model_session, scripted_session
+from tests.fakes.typed_values import Cat, Dog, Tree
 from typing_extensions import TypedDict
 
 import furcate as fc
@@ -204,21 +205,6 @@ class Partly(TypedDict, total=False):
 class Named(NamedTuple):
     number: int
     text: str = "x"
-
-
-class Cat(pydantic.BaseModel):
-    kind: Literal["cat"]
-    lives: int
-
-
-class Dog(pydantic.BaseModel):
-    kind: Literal["dog"]
-    name: str
-
-
-class Tree(pydantic.BaseModel):
-    value: int
-    children: list["Tree"] = []
 
 
 T = TypeVar("T")

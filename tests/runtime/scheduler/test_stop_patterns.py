@@ -8,6 +8,7 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.runtime.scheduler.stop_texts import assert_safe_is_kept, push_in_pieces
 
 from furcate.errors import ConstraintError
 from furcate.protocol.pattern import MAX_PATTERN_CHARS, MAX_PATTERNS, check_patterns, parse_pattern
@@ -65,26 +66,14 @@ def test_a_match_ends_the_output_where_the_plainest_search_says(text, patterns, 
 def test_a_match_is_the_same_however_the_output_is_cut(text, patterns, data) -> None:
     expected = StopMatcher((), tuple(patterns)).push(text)
     matcher = StopMatcher((), tuple(patterns))
-    at, found = 0, None
-    while at < len(text) and found is None:
-        size = data.draw(st.integers(1, len(text) - at))
-        found = matcher.push(text[at : at + size])
-        at += size
-    assert found == expected
+    assert push_in_pieces(matcher, text, data) == expected
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=16) | TEXTS.map(str.encode), st.lists(PATTERNS, min_size=1, max_size=2))
 def test_what_is_safe_is_never_taken_back_by_a_pattern(text, patterns) -> None:
     matcher = StopMatcher((b"ab",), tuple(patterns))
-    safe = 0
-    for at in range(len(text)):
-        found = matcher.push(text[at : at + 1])
-        if found is not None:
-            assert found.cut >= safe
-            return
-        assert matcher.safe_length >= safe
-        safe = matcher.safe_length
+    assert_safe_is_kept(matcher, text)
 
 
 @pytest.mark.parametrize(

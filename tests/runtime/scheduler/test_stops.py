@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.runtime.scheduler.stop_texts import assert_safe_is_kept, push_in_pieces
 
 from furcate.runtime.scheduler.stops import StopFound, StopMatcher
 
@@ -24,25 +25,13 @@ def test_a_stop_is_found_at_the_same_place_however_the_text_is_cut(
 ) -> None:
     matcher = StopMatcher(tuple(stops))
     expected = first_stop(text, stops)
-    at, found = 0, None
-    while at < len(text) and found is None:
-        size = data.draw(st.integers(1, len(text) - at))
-        found = matcher.push(text[at : at + size])
-        at += size
-    assert found == expected
+    assert push_in_pieces(matcher, text, data) == expected
 
 
 @given(ALPHABET, st.lists(ALPHABET.filter(bool), min_size=1, max_size=3))
 def test_what_is_safe_is_never_taken_back(text: bytes, stops: list[bytes]) -> None:
     matcher = StopMatcher(tuple(stops))
-    safe = 0
-    for at in range(len(text)):
-        found = matcher.push(text[at : at + 1])
-        if found is not None:
-            assert found.cut >= safe
-            return
-        assert matcher.safe_length >= safe
-        safe = matcher.safe_length
+    assert_safe_is_kept(matcher, text)
 
 
 @pytest.mark.parametrize(
